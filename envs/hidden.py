@@ -1,0 +1,223 @@
+"""Vector environments whose score is hidden from whoever acts in them.
+
+The agent sees zeros as reward, never a termination, and no `info` that tells anything. The
+true reward and the episode ends exist in one place, `HiddenScoreVectorEnv.score`, which only
+oracles and metrics may read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from .clips import ClipRecipe, Trace
+from .log import StepLog
+from .task import Task, TaskError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreStep:
+    """What really happened in one step; never shown to the agent."""
+
+    true_reward: np.ndarray
+    """[B] float64."""
+    episode_end: np.ndarray
+    """[B] bool: the episode ended in this step, hidden from the agent or not."""
+    episode_return: np.ndarray
+    """[B] float64: true return of the episode that just ended; 0 where none did."""
+    episode_length: np.ndarray
+    """[B] int64: its length in agent steps; 0 where none ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """One step of the world, before the score is taken out."""
+
+    observation: np.ndarray
+    """[B, *obs]: where an episode ended, the first observation of the next one."""
+    true_reward: np.ndarray
+    """[B] float64."""
+    episode_end: np.ndarray
+    """[B] bool."""
+    final_observation: np.ndarray | None = None
+    """[B, *obs] what a shown end of the episodes cut off; None: nothing is shown."""
+
+
+class HiddenScoreVectorEnv(VectorEnv):
+    """A vector environment without a score (see the module docstring).
+
+    Sub-environments restart within the step in which their episode ends
+    (`AutoresetMode.SAME_STEP`). Subclasses implement `_begin`, `_advance` and `_trace`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        num_envs: int,
+        seed: int,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        replay_options: Mapping[str, Any],
+    ) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.task = task
+        self.seed = seed
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.steps_since_reset = 0
+        self._replay_options = dict(replay_options)
+        self._log: StepLog | None = None
+
+    def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
+        """Restart every sub-environment from its seed: observations [B, *obs], an empty log."""
+        raise NotImplementedError
+
+    def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
+        """One step of every sub-environment, recorded in `log`."""
+        raise NotImplementedError
+
+    def _trace(self, log: StepLog, *, env: int, start: int, steps: int) -> Trace:
+        """The part of the log from which the clip of [start, start + steps) can be drawn."""
+        raise NotImplementedError
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Restart from `(seed, 0)`; without a seed, from the seed the environment has."""
+        if options:
+            raise TaskError(f"reset() takes no options here; got {sorted(options)}")
+        if seed is not None:
+            if not isinstance(seed, (int, np.integer)):
+                raise TaskError(f"reset() takes one integer seed; got {seed!r}")
+            self.seed = int(seed)
+        return self.reset_at(0), {}
+
+    def reset_at(self, step: int) -> np.ndarray:
+        """Restart from `(seed, step)`: the same pair gives a bit-identical future."""
+        self._seeds = sub_seeds(self.seed, step, self.num_envs)
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self.score = self._scored(self._returns, np.zeros(self.num_envs, bool))
+        self.steps_since_reset = 0
+        observation, self._log = self._begin(self._seeds)
+        return observation
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of every sub-environment; the reward is zero, a termination never comes."""
+        if self._log is None:
+            raise TaskError("step() before reset() or reset_at()")
+        world = self._advance(actions, self._log)
+        self.steps_since_reset += 1
+        self._returns += world.true_reward
+        self._lengths += 1
+        self.score = self._scored(world.true_reward, world.episode_end)
+        self._returns[world.episode_end] = 0.0
+        self._lengths[world.episode_end] = 0
+        return (
+            world.observation,
+            np.zeros(self.num_envs),
+            np.zeros(self.num_envs, bool),
+            *_shown(world),
+        )
+
+    def _scored(self, true_reward: np.ndarray, end: np.ndarray) -> ScoreStep:
+        return ScoreStep(
+            true_reward=true_reward.copy(),
+            episode_end=end.copy(),
+            episode_return=np.where(end, self._returns, 0.0),
+            episode_length=np.where(end, self._lengths, 0),
+        )
+
+    def clip_recipe(self, *, env: int, start: int, steps: int) -> ClipRecipe:
+        """How to draw what sub-environment `env` saw before each of `steps` steps from `start`.
+
+        `start` counts steps since the last reset. Frame k shows the observation on which
+        action `start + k` was taken, so a clip shows what the reward model reads.
+        """
+        if self._log is None or not 0 <= start < start + steps <= self.steps_since_reset:
+            raise TaskError(
+                f"no clip of steps [{start}, {start + steps}): "
+                f"{self.steps_since_reset} steps since the last reset"
+            )
+        if not 0 <= env < self.num_envs:
+            raise TaskError(f"no sub-environment {env}: there are {self.num_envs}")
+        return ClipRecipe(
+            task=self.task.id,
+            options=self._replay_options,
+            seed=int(self._seeds[env]),
+            steps=steps,
+            trace=self._trace(self._log, env=env, start=start, steps=steps),
+        )
+
+
+class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
+    """Sub-environments in lock-step: all episodes last `task.horizon` steps.
+
+    The horizon is shown as a truncation: it is constant, so it tells nothing. Subclasses
+    implement `_restart`, `_simulate` and `_states`; the log holds the state before each step.
+    """
+
+    def _restart(self, seeds: np.ndarray | None) -> np.ndarray:
+        """New episodes everywhere, from `seeds` or from where the generators stand."""
+        raise NotImplementedError
+
+    def _simulate(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One step: a fresh array of observations [B, *obs], and the true reward [B]."""
+        raise NotImplementedError
+
+    def _states(self) -> np.ndarray:
+        """[B, *state] what a picture needs."""
+        raise NotImplementedError
+
+    def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
+        observation = self._restart(seeds)
+        return observation, StepLog(self.num_envs, self._states().shape[1:], np.float32)
+
+    def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
+        log.append(self._states())
+        observation, true_reward = self._simulate(actions)
+        ended = (self.steps_since_reset + 1) % self._horizon == 0
+        final = observation if ended else None
+        return Advance(
+            observation=self._restart(None) if ended else observation,
+            true_reward=true_reward,
+            episode_end=np.full(self.num_envs, ended),
+            final_observation=final,
+        )
+
+    @property
+    def _horizon(self) -> int:
+        assert self.task.horizon is not None
+        return self.task.horizon
+
+    def _trace(self, log: StepLog, *, env: int, start: int, steps: int) -> Trace:
+        return Trace(log=log, env=env, start=start, stop=start + steps, lead=0)
+
+
+def _shown(world: Advance) -> tuple[np.ndarray, dict[str, Any]]:
+    """What the agent learns of the episode ends: truncations and infos."""
+    if world.final_observation is None:
+        return np.zeros_like(world.episode_end), {}
+    return world.episode_end.copy(), {"final_obs": world.final_observation}
+
+
+def sub_seeds(seed: int, step: int, num_envs: int) -> np.ndarray:
+    """[B] 31-bit seeds of the sub-environments after `reset_at(step)`.
+
+    >>> sub_seeds(0, 0, 2).tolist() == sub_seeds(0, 0, 3).tolist()[:2]
+    True
+    """
+    words = np.random.SeedSequence([seed, step]).generate_state(num_envs)
+    return (words >> np.uint32(1)).astype(np.int64)

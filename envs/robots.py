@@ -1,0 +1,129 @@
+"""The robot tasks: those of Christiano et al. 2017 (arXiv:1706.03741), appendix A, on MuJoCo v5.
+
+As there, torque costs are removed, because a rater cannot see torque, and terminations are
+replaced by a penalty that the agent has to learn: an episode always lasts the whole horizon,
+and every step at which Gymnasium would have terminated costs 1 in the true reward, on top of
+the healthy bonus that is lost. The paper gives no size for the penalty; 1 is ours, the size
+of that bonus. Contact costs and contact forces go the way of the torques.
+
+The pendulums cannot stand up again, so a long episode would nearly all show a fallen pole:
+they get 100 steps. (The code published with the paper took 25 and 50.) Hopper and Walker2d
+run at 125 steps a second, too fast for an eye: their clips play slower.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+from .task import Robot, Task
+
+PAPER = "Christiano et al. 2017, appendix A, with Gymnasium's v5 reward"
+
+
+def _robot(
+    name: str,
+    *,
+    fps: float,
+    prefer: str,
+    true_reward: str,
+    horizon: int = 1000,
+    segment_steps: int = 50,
+    unhealthy_penalty: float = 0.0,
+    source: str = PAPER,
+    **options: Any,
+) -> Task:
+    return Task(
+        id=name,
+        domain="mujoco",
+        segment_steps=segment_steps,
+        fps=fps,
+        horizon=horizon,
+        instructions=prefer,
+        details=Robot(
+            options=MappingProxyType(options),
+            unhealthy_penalty=unhealthy_penalty,
+            true_reward=true_reward,
+            source=source,
+        ),
+    )
+
+
+ROBOTS = (
+    _robot(
+        "HalfCheetah-v5",
+        fps=20,
+        prefer="Prefer running faster to the right.",
+        true_reward="forward velocity",
+        ctrl_cost_weight=0.0,
+    ),
+    _robot(
+        "Hopper-v5",
+        fps=50,
+        prefer="Prefer the body moving further to the right, then standing higher; falling is bad.",
+        true_reward="forward velocity + 1 while healthy - 1 while not",
+        unhealthy_penalty=1.0,
+        ctrl_cost_weight=0.0,
+    ),
+    _robot(
+        "Walker2d-v5",
+        fps=50,
+        prefer="Prefer walking further to the right, upright; falling is bad.",
+        true_reward="forward velocity + 1 while healthy - 1 while not",
+        unhealthy_penalty=1.0,
+        ctrl_cost_weight=0.0,
+    ),
+    _robot(
+        "Ant-v5",
+        fps=20,
+        prefer="Prefer standing upright first, then moving faster to the right.",
+        true_reward="forward velocity + 1 while healthy - 1 while not",
+        unhealthy_penalty=1.0,
+        ctrl_cost_weight=0.0,
+        contact_cost_weight=0.0,
+        include_cfrc_ext_in_observation=False,
+    ),
+    _robot(
+        "Swimmer-v5",
+        fps=25,
+        prefer="Prefer swimming faster to the right.",
+        true_reward="forward velocity",
+        ctrl_cost_weight=0.0,
+    ),
+    _robot(
+        "Reacher-v5",
+        fps=25,
+        horizon=50,
+        segment_steps=25,
+        prefer="Prefer the fingertip near the target all the time; steadily middling beats "
+        "near then far.",
+        true_reward="minus the distance of the fingertip from the target",
+        reward_control_weight=0.0,
+    ),
+    _robot(
+        "InvertedPendulum-v5",
+        fps=25,
+        horizon=100,
+        segment_steps=25,
+        prefer="Prefer the pole upright for longer.",
+        true_reward="1 while the pole stands within 0.2 rad, else -1",
+        unhealthy_penalty=1.0,
+    ),
+    _robot(
+        "InvertedDoublePendulum-v5",
+        fps=20,
+        horizon=100,
+        segment_steps=25,
+        prefer="Prefer the tip of the upper pole high, calm and in the middle.",
+        true_reward="10 while the tip is above 1 (else -1), less squared distance and speed",
+        unhealthy_penalty=1.0,
+    ),
+    _robot(
+        "Pendulum-v1",
+        fps=20,
+        horizon=200,
+        prefer="Prefer the pole nearer to upright, then calmer.",
+        true_reward="-(angle from upright)^2 - 0.1 (angular speed)^2",
+        source="Gymnasium's Pendulum-v1 without its torque cost",
+    ),
+)

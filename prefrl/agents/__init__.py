@@ -1,0 +1,24 @@
+"""Policies for control, and the collector that runs them in a vector environment."""
+
+from prefrl.agents.collector import Collector, Experience
+from prefrl.agents.policy import (
+    Action,
+    CategoricalPolicy,
+    ControlInputs,
+    ControlPolicy,
+    GaussianPolicy,
+    PolicyConfig,
+    make_policy,
+)
+
+__all__ = [
+    "Action",
+    "CategoricalPolicy",
+    "Collector",
+    "ControlInputs",
+    "ControlPolicy",
+    "Experience",
+    "GaussianPolicy",
+    "PolicyConfig",
+    "make_policy",
+]

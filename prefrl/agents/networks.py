@@ -1,0 +1,116 @@
+"""Networks that turn observations into features, fast on CPUs and on CUDA."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def init_linear(
+    layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator
+) -> nn.Linear | nn.Conv2d:
+    """Orthogonal weights, zero bias (the published PPO implementations' initialisation)."""
+    nn.init.orthogonal_(layer.weight, gain, generator=generator)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class PixelTrunk(nn.Module):
+    """Convolutions over stacked frames, then one hidden layer.
+
+    The weights stay in float32 and are cast to `dtype` in every forward, so that gradients
+    accumulate in float32: bfloat16 arithmetic over float32 masters. Frames arrive channels
+    last and stay so; dividing them by 255 is folded into the first layer's weights.
+
+    Args:
+        convs: (filters, kernel, stride) of each layer.
+        hidden: features produced.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        channels: int,
+        convs: tuple[tuple[int, int, int], ...],
+        hidden: int,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.features = hidden
+        layers = []
+        for filters, kernel, stride in convs:
+            conv = nn.Conv2d(channels, filters, kernel, stride)
+            layers.append(init_linear(conv, math.sqrt(2), generator))
+            channels, size = filters, (size - kernel) // stride + 1
+        self.convs = nn.ModuleList(layers)
+        self.hidden = init_linear(
+            nn.Linear(channels * size * size, hidden), math.sqrt(2), generator
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """[n, H, W, C] uint8 -> [n, hidden] float32."""
+        x = frames.permute(0, 3, 1, 2).to(self.dtype)
+        scale = 1 / 255
+        for conv in self.convs:
+            weight, bias = (conv.weight * scale).to(self.dtype), conv.bias.to(self.dtype)
+            x = F.relu(F.conv2d(x, weight, bias, conv.stride), inplace=True)
+            scale = 1.0
+        x = x.permute(0, 2, 3, 1).flatten(1)
+        weight, bias = self.hidden.weight.to(self.dtype), self.hidden.bias.to(self.dtype)
+        return F.relu(F.linear(x, weight, bias)).float()
+
+
+def mlp(
+    inputs: int, widths: tuple[int, ...], outputs: int, *, gain: float, generator: torch.Generator
+) -> nn.Sequential:
+    """Tanh layers, then a linear head of the given gain."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [init_linear(nn.Linear(inputs, width), math.sqrt(2), generator), nn.Tanh()]
+        inputs = width
+    return nn.Sequential(*layers, init_linear(nn.Linear(inputs, outputs), gain, generator))
+
+
+class ObservationNormaliser(nn.Module):
+    """Running mean and variance of the observations the policy has met.
+
+    Observations hold no reward, so nothing leaks; statistics move only between rollouts, so
+    a rollout and its update see the same numbers. Merging follows Chan et al. 1979.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, shape: tuple[int, ...], *, limit: float = 10.0) -> None:
+        super().__init__()
+        self.limit = limit
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """[..., *obs] -> the same, standardised and clipped."""
+        scale = (self.var + 1e-8).rsqrt().float()
+        x = (observation - self.mean.float()) * scale
+        return x.clamp(-self.limit, self.limit)
+
+    @torch.no_grad()
+    def update(self, observation: Tensor) -> None:
+        """Merge in [B, T, *obs]."""
+        x = observation.flatten(0, 1).double()
+        mean, var, n = x.mean(0), x.var(0, correction=0), len(x)
+        total = self.count + n
+        delta = mean - self.mean
+        spread = self.var * self.count + var * n + delta.square() * self.count * n / total
+        self.mean.add_(delta * n / total)
+        self.var.copy_(spread / total)
+        self.count.copy_(total)

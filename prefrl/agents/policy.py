@@ -1,0 +1,259 @@
+"""Actor-critics for discrete and continuous control."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import gymnasium
+import torch
+from torch import Tensor, nn
+
+from prefrl.agents.networks import ObservationNormaliser, PixelTrunk, init_linear, mlp
+from prefrl.errors import UserError
+from prefrl.ppo import Evaluation
+
+# (filters, kernel, stride) and features
+TRUNKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
+    "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),  # Mnih et al. 2015
+    "small": (((16, 8, 4), (32, 4, 2)), 256),  # Mnih et al. 2013
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyConfig:
+    """The actor-critic network."""
+
+    trunk: Literal["nature", "small"] = "nature"
+    """Convolutions for pixels: Mnih et al. 2015, or the three times cheaper ones of 2013."""
+    widths: tuple[int, ...] = (64, 64)
+    """Tanh layers for state observations, actor and critic apart."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the convolutions; auto: bf16 where the hardware has it."""
+    normalise_observations: bool = True
+    """Standardise state observations by running statistics."""
+    log_std: float = 0.0
+    """Initial log standard deviation of continuous actions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlInputs:
+    """Observations and actions: what a control policy evaluates."""
+
+    observation: Tensor
+    """[B, T, *obs]; pixels uint8 [B, T, H, W, C]."""
+    action: Tensor
+    """[B, T] discrete, or [B, T, *act] continuous, as sampled."""
+
+    def rows(self, index: Tensor) -> ControlInputs:
+        """The rows `index` [n]."""
+        return ControlInputs(observation=self.observation[index], action=self.action[index])
+
+    def by_step(self) -> ControlInputs:
+        """[B * T, 1, ...]."""
+        return ControlInputs(
+            observation=self.observation.flatten(0, 1).unsqueeze(1),
+            action=self.action.flatten(0, 1).unsqueeze(1),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One decision in each of B environments."""
+
+    action: Tensor
+    """[B] or [B, *act]."""
+    logp: Tensor
+    """[B]"""
+    value: Tensor
+    """[B]"""
+
+
+class ControlPolicy(nn.Module):
+    """What the collector needs; PPO uses `evaluate` only."""
+
+    def act(
+        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
+    ) -> Action:
+        """Decide in [B, *obs]."""
+        raise NotImplementedError
+
+    def value(self, observation: Tensor) -> Tensor:
+        """[B, *obs] -> [B]."""
+        raise NotImplementedError
+
+    def evaluate(self, inputs: ControlInputs) -> Evaluation:
+        """[n, T] log-probability, entropy, value."""
+        raise NotImplementedError
+
+    def observe(self, observation: Tensor) -> None:
+        """Take in [B, T, *obs] between rollouts, for normalisers."""
+
+
+class CategoricalPolicy(ControlPolicy):
+    """Discrete actions; pixels through a shared trunk, states through two MLPs."""
+
+    def __init__(
+        self,
+        observation: gymnasium.spaces.Box,
+        actions: int,
+        config: PolicyConfig,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.pixels = len(observation.shape) == 3
+        if self.pixels:
+            convs, hidden = TRUNKS[config.trunk]
+            self.trunk = PixelTrunk(
+                size=observation.shape[1],
+                channels=observation.shape[0],
+                convs=convs,
+                hidden=hidden,
+                dtype=dtype,
+                generator=generator,
+            )
+            self.actor: nn.Module = init_linear(nn.Linear(hidden, actions), 0.01, generator)
+            self.critic: nn.Module = init_linear(nn.Linear(hidden, 1), 1.0, generator)
+        else:
+            self.normaliser = ObservationNormaliser(observation.shape)
+            inputs = math.prod(observation.shape)
+            self.actor = mlp(inputs, config.widths, actions, gain=0.01, generator=generator)
+            self.critic = mlp(inputs, config.widths, 1, gain=1.0, generator=generator)
+        self.normalises = not self.pixels and config.normalise_observations
+
+    def act(
+        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
+    ) -> Action:
+        features = self._features(observation)
+        logp = self.actor(features).log_softmax(-1)
+        if greedy:
+            action = logp.argmax(-1)
+        else:
+            action = torch.multinomial(logp.exp(), 1, generator=generator).squeeze(-1)
+        return Action(
+            action=action,
+            logp=logp.gather(-1, action.unsqueeze(-1)).squeeze(-1),
+            value=self.critic(features).squeeze(-1),
+        )
+
+    def value(self, observation: Tensor) -> Tensor:
+        return self.critic(self._features(observation)).squeeze(-1)
+
+    def evaluate(self, inputs: ControlInputs) -> Evaluation:
+        n, T = inputs.action.shape
+        features = self._features(inputs.observation.flatten(0, 1))
+        logp = self.actor(features).log_softmax(-1)
+        taken = logp.gather(-1, inputs.action.reshape(-1, 1))
+        return Evaluation(
+            logp=taken.view(n, T),
+            entropy=-(logp.exp() * logp).sum(-1).view(n, T),
+            value=self.critic(features).view(n, T),
+        )
+
+    def observe(self, observation: Tensor) -> None:
+        if self.normalises:
+            self.normaliser.update(observation)
+
+    def _features(self, observation: Tensor) -> Tensor:
+        return self.trunk(observation) if self.pixels else self.normaliser(observation)
+
+
+class GaussianPolicy(ControlPolicy):
+    """Continuous actions: a diagonal Gaussian whose spread does not depend on the state.
+
+    Samples are unbounded and the environment clips them, so log-probabilities are exact.
+    """
+
+    def __init__(
+        self,
+        observation: gymnasium.spaces.Box,
+        actions: int,
+        config: PolicyConfig,
+        *,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        inputs = math.prod(observation.shape)
+        self.normaliser = ObservationNormaliser(observation.shape)
+        self.normalises = config.normalise_observations
+        self.actor = mlp(inputs, config.widths, actions, gain=0.01, generator=generator)
+        self.critic = mlp(inputs, config.widths, 1, gain=1.0, generator=generator)
+        self.log_std = nn.Parameter(torch.full((actions,), config.log_std))
+
+    def act(
+        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
+    ) -> Action:
+        x = self.normaliser(observation)
+        mean = self.actor(x)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        action = mean if greedy else mean + self.log_std.exp() * noise
+        return Action(
+            action=action, logp=self._logp(mean, action), value=self.critic(x).squeeze(-1)
+        )
+
+    def value(self, observation: Tensor) -> Tensor:
+        return self.critic(self.normaliser(observation)).squeeze(-1)
+
+    def evaluate(self, inputs: ControlInputs) -> Evaluation:
+        x = self.normaliser(inputs.observation)
+        logp = self._logp(self.actor(x), inputs.action)
+        entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
+        return Evaluation(
+            logp=logp, entropy=entropy.expand(logp.shape), value=self.critic(x).squeeze(-1)
+        )
+
+    def observe(self, observation: Tensor) -> None:
+        if self.normalises:
+            self.normaliser.update(observation)
+
+    def _logp(self, mean: Tensor, action: Tensor) -> Tensor:
+        z = (action - mean) * (-self.log_std).exp()
+        constant = self.log_std + 0.5 * math.log(2 * math.pi)
+        return -(0.5 * z.square() + constant).sum(-1)
+
+
+def make_policy(
+    observation: gymnasium.Space,  # type: ignore[type-arg]
+    action: gymnasium.Space,  # type: ignore[type-arg]
+    config: PolicyConfig,
+    *,
+    device: torch.device,
+    generator: torch.Generator,
+) -> ControlPolicy:
+    """The policy for one environment's spaces, on `device`.
+
+    Args:
+        observation: Box of shape [C, H, W] uint8, or [d] float.
+        action: Discrete, or Box of shape [d].
+        generator: draws the initial weights; on the CPU.
+    """
+    if not isinstance(observation, gymnasium.spaces.Box):
+        raise UserError(f"observation space: got {observation}, wanted a Box")
+    if isinstance(action, gymnasium.spaces.Discrete):
+        dtype = compute_dtype(config.precision, device)
+        policy: ControlPolicy = CategoricalPolicy(
+            observation, int(action.n), config, dtype=dtype, generator=generator
+        )
+    elif isinstance(action, gymnasium.spaces.Box) and len(action.shape) == 1:
+        policy = GaussianPolicy(observation, action.shape[0], config, generator=generator)
+    else:
+        raise UserError(f"action space: got {action}, wanted Discrete or a flat Box")
+    return policy.to(device)
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The convolutions' arithmetic: bf16 where the hardware multiplies it natively."""
+    if precision == "auto":
+        precision = "bf16" if _has_bf16(device) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )

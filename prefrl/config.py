@@ -1,0 +1,208 @@
+"""Settings of a run: typed, refused by name when unknown, kept in `config.toml`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from prefrl.agents.policy import PolicyConfig
+from prefrl.errors import UserError
+from prefrl.ppo import PPOConfig
+from prefrl.rewards import RewardConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvConfig:
+    """Options of the Atari tasks; other tasks refuse them."""
+
+    actions: Literal["minimal", "full", "reduced"] | None = None
+    """Buttons: the game's own, all 18, or only those that differ in effect."""
+    sticky: float | None = None
+    """Probability that the emulator repeats the last action (0 in Christiano et al. 2017)."""
+    noop_max: int | None = None
+    """Up to this many idle steps after a reset."""
+
+    def options(self) -> dict[str, Any]:
+        """What was set, for `make_vec`."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryConfig:
+    """Which clips are compared, and when."""
+
+    schedule: Literal["christiano_atari", "christiano_mujoco", "constant"] = "constant"
+    """How the labels are spread over training; the Christiano forms ask more early."""
+    initial: float = 0.25
+    """Share of the labels asked before the policy learns."""
+    every: int = 25_000
+    """Steps between sessions of queries; each is followed by fitting."""
+    strategy: Literal["uniform", "disagreement"] = "uniform"
+    """Pairs drawn at random, or those on which the ensemble disagrees most."""
+    candidates: int = 10
+    """Candidate pairs per query, for strategies that choose."""
+    segment_steps: int | None = None
+    """Length of a segment; None: the task's own."""
+    pool: int = 400
+    """Recent segments from which pairs are drawn: larger compares older behaviour too."""
+    per_rollout: int = 16
+    """Segments cut from each rollout, over all environments."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.initial <= 1:
+            raise UserError(f"queries.initial: got {self.initial}, wanted 0 to 1")
+        for name in ("every", "candidates", "per_rollout"):
+            if getattr(self, name) < 1:
+                raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.pool < 2:
+            raise UserError(f"queries.pool: got {self.pool}, wanted 2 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """One run: `prefrl train TASK`."""
+
+    task: str
+    """The task to learn; `prefrl tasks` lists them."""
+    rater: str = "oracle"
+    """Who compares the clips."""
+    reward: Literal["learned", "true"] = "learned"
+    """What the policy is trained on; "true" shows it the score, as the baseline."""
+    labels: int = 1400
+    """Comparisons to ask for."""
+    steps: int = 1_000_000
+    """Agent steps, over all environments (Atari: 4 frames each)."""
+    seed: int = 0
+    """Determines everything, on one machine and one set of versions."""
+    num_envs: int = 16
+    """B, environments side by side."""
+    rollout_steps: int = 128
+    """T, steps of each environment between updates."""
+    device: str = "auto"
+    """"cpu", "cuda", or auto: cuda where there is one."""
+    threads: int = 0
+    """Threads for torch on the CPU; 0: all cores."""
+    checkpoint_every: int = 200_000
+    """Steps between checkpoints; the environments start anew at each."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    model: RewardConfig = field(default_factory=RewardConfig)
+    """The reward model."""
+    queries: QueryConfig = field(default_factory=QueryConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "seed", "threads"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        for name in ("steps", "num_envs", "rollout_steps", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as plain values for TOML, where None is written "none"."""
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            out[f.name] = to_dict(value)
+        elif isinstance(value, tuple):
+            out[f.name] = list(value)
+        else:
+            out[f.name] = "none" if value is None else value
+    return out
+
+
+def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
+    """A dataclass from plain values; what is absent keeps its default.
+
+    Raises:
+        UserError: an unknown setting, or a value of the wrong type.
+    """
+    hints = get_type_hints(cls)
+    unknown = [key for key in data if key not in hints]
+    if unknown:
+        raise UserError(unknown_setting(prefix + unknown[0], [prefix + h for h in hints]))
+    values = {key: _value(hints[key], value, prefix + key) for key, value in data.items()}
+    return cls(**values)
+
+
+def unknown_setting(name: str, known: list[str]) -> str:
+    """One line: what was got, and the nearest known names."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+    return f"unknown setting {name!r}; {hint}"
+
+
+def write_toml(config: Any, path: Path) -> None:
+    """Write `config` as TOML."""
+    path.write_text(tomli_w.dumps(to_dict(config)))
+
+
+def read_toml(path: Path) -> TrainConfig:
+    """Read what `write_toml` wrote.
+
+    Raises:
+        UserError: unreadable, or not the settings of a run.
+    """
+    try:
+        data = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found: is {path.parent} a run directory?") from error
+    return from_dict(TrainConfig, data)
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """`name: old, now new` for every setting that differs."""
+    flat_old, flat_new = _flatten(to_dict(old)), _flatten(to_dict(new))
+    return [
+        f"{name} was {flat_old[name]}, now {flat_new[name]}"
+        for name in flat_old
+        if flat_old[name] != flat_new[name]
+    ]
+
+
+def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            out |= _flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise UserError(f"{name}: got {value!r}, wanted a table of settings")
+        return from_dict(hint, value, prefix=name + ".")  # type: ignore[arg-type]
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value == "none" and type(None) in args:
+            return None
+        return _value(next(a for a in args if a is not type(None)), value, name)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{name}: got {value!r}, wanted one of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        return tuple(_value(args[0], item, name) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise UserError(f"{name}: got {value!r}, wanted {hint.__name__}")
+    return value

@@ -1,0 +1,117 @@
+"""Checkpoints that are whole or absent: tensors and JSON, hashed, never pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from prefrl.errors import UserError
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+KEPT = 2
+
+
+def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Path:
+    """Write `root/step-...` atomically and keep the newest two.
+
+    `fill` writes files into a temporary directory; those are synced, hashed into a manifest,
+    and the directory is renamed into place, so that a kill or a power loss at any point leaves
+    either the old state or the new one.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    for stale in root.glob(".tmp-*"):
+        shutil.rmtree(stale)
+    temporary = root / f".tmp-{step:012d}"
+    temporary.mkdir()
+    fill(temporary)
+    hashes = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+    (temporary / MANIFEST).write_text(json.dumps({"step": step, "sha256": hashes}, indent=2))
+    for path in temporary.iterdir():
+        _sync(path)
+    _sync(temporary)
+    final = root / f"step-{step:012d}"
+    if final.exists():  # an interrupted run saves the same step again when it resumes
+        shutil.rmtree(final)
+    temporary.rename(final)
+    _sync(root)
+    for old in sorted(root.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def newest_checkpoint(root: Path) -> Path | None:
+    """The newest checkpoint whose files are whole; damaged ones are named and passed over.
+
+    Raises:
+        UserError: there are checkpoints, and all of them are damaged.
+    """
+    found = sorted(root.glob("step-*"), reverse=True)
+    for path in found:
+        damage = damage_in(path)
+        if damage is None:
+            return path
+        log.warning("checkpoint %s is damaged (%s): using the previous one", path.name, damage)
+    if found:
+        raise UserError(
+            f"every checkpoint in {root} is damaged: got {len(found)}, wanted one that matches its "
+            "manifest; the answers in labels.db are safe, so start a new run with --out elsewhere"
+        )
+    return None
+
+
+def damage_in(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        hashes: dict[str, str] = manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{MANIFEST} is missing or unreadable"
+    for name, wanted in hashes.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if _sha256(file) != wanted:
+            return f"{name} has changed"
+    return None
+
+
+def optimiser_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of `torch.optim.Optimizer.state_dict()`, flat: `index.name`."""
+    return {
+        f"{index}.{name}": value
+        for index, entry in state["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def load_optimiser(optimiser: Any, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` took; groups keep the settings of the config."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,154 @@
+"""Numbers out: `metrics.jsonl`, TensorBoard, and a progress line with an ETA."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from prefrl.loop.rundir import RunDir
+
+WINDOW = 100  # episodes in a mean
+
+
+class EpisodeStats:
+    """True returns of finished episodes: for oracles and metrics only."""
+
+    def __init__(self) -> None:
+        self.returns: deque[float] = deque(maxlen=WINDOW)
+        self.lengths: deque[int] = deque(maxlen=WINDOW)
+        self.count = 0
+
+    def add(self, returns: list[float], lengths: list[int]) -> None:
+        """Episodes that ended in one rollout."""
+        self.returns.extend(returns)
+        self.lengths.extend(lengths)
+        self.count += len(returns)
+
+    def mean_return(self, last: int = WINDOW) -> float:
+        """Mean true return of the last episodes; nan before the first one ends."""
+        return float(np.mean(list(self.returns)[-last:])) if self.returns else math.nan
+
+    def figures(self) -> dict[str, float]:
+        """Under `episode/...`; empty before the first episode ends."""
+        if not self.returns:
+            return {}
+        return {
+            "episode/true_return": self.mean_return(),
+            "episode/length": float(np.mean(self.lengths)),
+            "episode/count": float(self.count),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+            "count": self.count,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.returns.extend(state["returns"])
+        self.lengths.extend(state["lengths"])
+        self.count = state["count"]
+
+
+class MetricsLog:
+    """Appends one JSON object a rollout, and the same to TensorBoard.
+
+    Args:
+        step: the run goes on from here; what was logged later (by a run that was killed
+            after its last checkpoint) is cut off, for it will be logged again.
+    """
+
+    def __init__(self, run: RunDir, *, step: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        _cut(run.metrics, step)
+        self._file = run.metrics.open("a")
+        self._board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Figures under slash names; nan is left out, for JSON has none."""
+        finite = {k: v for k, v in figures.items() if math.isfinite(v)}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        for name, value in finite.items():
+            self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush both."""
+        self._file.close()
+        self._board.close()  # type: ignore[no-untyped-call]
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """All whole lines of a `metrics.jsonl`."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # torn by a kill: what follows is not whole either
+    return rows
+
+
+def _cut(path: Path, step: int) -> None:
+    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+class ProgressLine:
+    """One line: bar, step, speed, true return, labels, hold-out accuracy, ETA."""
+
+    def __init__(self, total: int, *, step: int) -> None:
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            speed_estimate_period=120,
+        )
+        self._task = self._bar.add_task("learning", total=total, completed=step, note="")
+        self._bar.start()
+        self._quiet = not self._bar.console.is_terminal
+        self._last = time.monotonic()
+
+    def update(self, step: int, figures: dict[str, float]) -> None:
+        """Show the newest figures; a line every half minute where there is no terminal."""
+        note = _note(figures)
+        self._bar.update(self._task, completed=step, note=note)
+        if self._quiet and time.monotonic() - self._last > 30:
+            self._last = time.monotonic()
+            left = self._bar.tasks[0].time_remaining
+            eta = f"ETA {left / 60:.0f} min" if left is not None else ""
+            self._bar.console.print(f"{step:,} steps  {note}  {eta}", highlight=False)
+
+    def close(self) -> None:
+        """Leave the line as it stands."""
+        self._bar.stop()
+
+
+def _note(figures: dict[str, float]) -> str:
+    parts = []
+    for name, text in (
+        ("time/steps_per_second", "{:,.0f}/s"),
+        ("episode/true_return", "true return {:.1f}"),
+        ("feedback/labels", "{:.0f} labels"),
+        ("reward/holdout_accuracy", "hold-out {:.0%}"),
+    ):
+        if name in figures and math.isfinite(figures[name]):
+            parts.append(text.format(figures[name]))
+    return "  ".join(parts)

@@ -1,0 +1,149 @@
+"""The run directory: one self-contained, readable folder for each run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from prefrl.config import TrainConfig, differences, read_toml, write_toml
+from prefrl.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDir:
+    """Paths inside one run directory.
+
+    `config.toml`, `labels.db`, `clips.db`, `labels.jsonl`, `metrics.jsonl`, `checkpoints/`,
+    `tensorboard/`, `videos/`, `report/`, `run.lock`.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings, as given."""
+        return self.path / "config.toml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The newest two checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a rollout."""
+        return self.path / "metrics.jsonl"
+
+    @classmethod
+    def prepare(cls, path: Path, config: TrainConfig) -> Self:
+        """A new directory for `config`, or the one where `config` was already running.
+
+        Raises:
+            UserError: the directory holds something else; nothing has been changed in it.
+        """
+        run = cls(path=path)
+        if run.config.is_file():
+            changed = differences(read_toml(run.config), config)
+            if changed:
+                raise UserError(
+                    f"{path} belongs to a run with other settings ({'; '.join(changed[:3])}): "
+                    "give the same command to resume it, or another --out to start anew"
+                )
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"{path} exists and is not a run directory (no config.toml): "
+                "give an empty or new directory as --out"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_toml(config, run.config)
+            (path / "provenance.json").write_text(json.dumps(_provenance(), indent=2))
+        except OSError as error:
+            raise UserError(f"cannot write the run directory {path}: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def existing(cls, path: Path) -> Self:
+        """The run directory at `path`.
+
+        Raises:
+            UserError: it is none.
+        """
+        run = cls(path=path)
+        if not run.config.is_file():
+            raise UserError(f"{path} is not a run directory: wanted one with a config.toml")
+        return run
+
+
+class RunLock:
+    """One trainer a directory: `flock` on `run.lock`, which the system frees at any exit."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._path = run.path / "run.lock"
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        file = self._path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = _owner(file.read())
+            file.close()
+            raise UserError(
+                f"{self._path.parent} is in use by {owner}: wait for it, stop it, "
+                "or give another --out"
+            ) from None
+        file.truncate(0)
+        json.dump({"pid": os.getpid(), "since": time.time()}, file)
+        file.flush()
+        self._file = file
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None
+        self._file.close()
+
+
+def _owner(text: str) -> str:
+    try:
+        about = json.loads(text)
+        since = time.strftime("%H:%M:%S", time.localtime(about["since"]))
+        return f"process {about['pid']} since {since}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _provenance() -> dict[str, object]:
+    """Versions, hardware and commit: what a result must stand beside."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("torch", "numpy", "gymnasium", "ale-py", "mujoco", "prefrl")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted": _git("diff", "HEAD"),
+    }
+
+
+def _git(*arguments: str) -> str:
+    """Output of git in the source tree; empty where there is no repository."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

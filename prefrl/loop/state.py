@@ -1,0 +1,358 @@
+"""Everything a run consists of, and how it is saved and brought back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from prefrl.agents import Collector, ControlPolicy, make_policy
+from prefrl.agents.policy import compute_dtype
+from prefrl.config import TrainConfig
+from prefrl.feedback import (
+    FeedbackStore,
+    LabelSchedule,
+    Oracle,
+    OracleContext,
+    Query,
+    Segment,
+    decode_segment,
+    encode_segment,
+)
+from prefrl.loop.checkpoint import (
+    load_optimiser,
+    newest_checkpoint,
+    optimiser_tensors,
+    write_checkpoint,
+)
+from prefrl.loop.metrics import EpisodeStats
+from prefrl.loop.recorder import Recorder
+from prefrl.loop.rundir import RunDir
+from prefrl.loop.terms import LearnedReward, RewardTerm, TrueReward
+from prefrl.ppo import PPO
+from prefrl.rewards import LabelBank, RewardFitter, RewardModel, Spaces
+
+log = logging.getLogger(__name__)
+
+CPU_CHUNK = 256  # rows of pixels per forward and backward: what fits the cache (measured)
+
+
+class Run:
+    """One run: environments, policy, reward model, store, and where they stand.
+
+    Args:
+        venv: score hidden; its `score` is read by `episodes` and the recorder only.
+        rater: a synthetic rater who answers at once, or None where people answer.
+        store: owned by the caller.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        directory: RunDir,
+        *,
+        venv: Any,
+        rater: Oracle | None,
+        schedule: LabelSchedule,
+        store: FeedbackStore,
+        device: torch.device,
+    ) -> None:
+        self.config, self.directory, self.store = config, directory, store
+        self.venv, self.rater, self.schedule, self.device = venv, rater, schedule, device
+        self.step = 0
+        self.labels_used = 0
+        self.watermark = 0
+        self.next_session = 0
+        self.next_checkpoint = config.checkpoint_every
+        self.episodes = EpisodeStats()
+        self.latest: dict[str, float] = {}
+        self.segment_steps: int = config.queries.segment_steps or venv.task.segment_steps
+        self._build_generators()
+        self._build_agent()
+        self._build_rewards()
+        self.recorder.reset(venv.num_envs)
+        self.collector.reset_at(0)
+
+    def _build_generators(self) -> None:
+        """One stream for each purpose, so that none disturbs another."""
+        names = ("policy_init", "reward_init", "minibatches", "actions", "fit")
+        seeds = np.random.SeedSequence([self.config.seed, 1]).spawn(len(names) + 2)
+        self.generators: dict[str, torch.Generator] = {}
+        for name, seed in zip(names, seeds, strict=False):
+            device = self.device if name in ("actions", "fit") else torch.device("cpu")
+            generator = torch.Generator(device=device)
+            generator.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+            self.generators[name] = generator
+        self.query_generator = np.random.default_rng(seeds[-2])
+        self.window_generator = np.random.default_rng(seeds[-1])
+
+    def _build_agent(self) -> None:
+        config, venv = self.config, self.venv
+        self.policy: ControlPolicy = make_policy(
+            venv.single_observation_space,
+            venv.single_action_space,
+            config.policy,
+            device=self.device,
+            generator=self.generators["policy_init"],
+        )
+        self.collector = Collector(
+            venv,
+            self.policy,
+            steps=config.rollout_steps,
+            gamma=config.ppo.gamma,
+            device=self.device,
+            generator=self.generators["actions"],
+        )
+        on_cpu_pixels = self.collector.pixels and self.device.type == "cpu"
+        self.ppo = PPO(
+            self.policy,
+            config.ppo,
+            generator=self.generators["minibatches"],
+            rows="steps",
+            chunk=CPU_CHUNK if on_cpu_pixels else None,
+        )
+        self.recorder = Recorder(
+            task=config.task,
+            seed=config.seed,
+            length=self.segment_steps,
+            pool=config.queries.pool,
+            per_rollout=config.queries.per_rollout,
+            clip_recipe=lambda env, start, steps: venv.clip_recipe(
+                env=env, start=start, steps=steps
+            ).to_bytes(),
+            generator=self.window_generator,
+        )
+
+    def _build_rewards(self) -> None:
+        config = self.config
+        self.model = RewardModel.build(
+            spaces_of(self.venv),
+            config.model,
+            dtype=compute_dtype(config.policy.precision, self.device),
+            device=self.device,
+            generator=self.generators["reward_init"],
+        )
+        self.bank = LabelBank(
+            members=config.model.members, keep=config.model.keep, device=self.device
+        )
+        self.fitter = RewardFitter(
+            self.model, self.bank, config.model, generator=self.generators["fit"]
+        )
+        learned: RewardTerm = LearnedReward(self.model)
+        self.terms = [learned if config.reward == "learned" else TrueReward()]
+
+    # ---- the schedule -----------------------------------------------------------------
+
+    @property
+    def learns(self) -> bool:
+        """The policy waits for the first fit: an untrained reward model would ruin it."""
+        return self.config.reward == "true" or self.config.labels == 0 or self.model.fitted
+
+    def labels_due(self) -> int:
+        """Labels the schedule wants by now, over the whole run."""
+        return self.schedule.due(self.step)
+
+    def session_due(self) -> bool:
+        """Is it time to put queries to the rater?"""
+        if self.config.reward == "true" or self.config.labels == 0:
+            return False
+        if not self.model.fitted:  # the first session needs enough behaviour to choose from
+            wanted = min(2 * self.labels_due(), self.config.queries.pool)
+            return len(self.recorder.pool) >= wanted
+        return self.step >= self.next_session and self.labels_due() > self.labels_used
+
+    def session_done(self) -> None:
+        """The next one comes `queries.every` steps later."""
+        self.next_session = self.step + self.config.queries.every
+
+    def fit_steps(self, new_labels: int, *, first: bool) -> int:
+        """Gradient steps after a session that brought `new_labels`."""
+        model = self.config.model
+        if first:
+            return int(model.pretrain_epochs * max(len(self.bank) / model.batch, 1))
+        return round(model.updates_per_label * new_labels)
+
+    # ---- feedback ---------------------------------------------------------------------
+
+    def put(self, asked: Sequence[tuple[Query, tuple[Segment, Segment]]]) -> None:
+        """Store queries; a synthetic rater answers them at once."""
+        segments = {s.id: s for _, pair in asked for s in pair}
+        self.store.add_segments(list(segments.values()))
+        self.store.add_queries([query for query, _ in asked])
+        if self.rater is None:
+            return
+        context = self._oracle_context()
+        self.store.submit_many(
+            [self.rater.answer(query, pair, context) for query, pair in asked]
+        )
+
+    def _oracle_context(self) -> OracleContext:
+        """What B-Pref's thresholds depend on: the newest segments and episodes."""
+        returns = [float(s.true_reward.sum()) for s in self.recorder.pool]
+        length = float(np.mean(self.episodes.lengths)) if self.episodes.lengths else 1.0
+        mean = self.episodes.mean_return(last=10)
+        return OracleContext(
+            return_spread=float(np.std(returns)),
+            mean_segment_return=0.0 if np.isnan(mean) else mean * self.segment_steps / length,
+        )
+
+    def take_in_labels(self) -> int:
+        """Read the labels that have come since; returns how many can be trained on.
+
+        Only answers to queries asked up to this step: a resumed run, which finds answers from
+        steps it has yet to repeat, then learns from each exactly when the first run did.
+        """
+        labels = self.store.labels(after=self.watermark, issued_by=self.step)
+        known = {segment.id: segment for segment in self.recorder.pool}
+        used = 0
+        for label in labels:
+            first, second = (known.get(i) or self.store.segment(i) for i in label.query.segments)
+            self.bank.add(label, (first, second))
+            used += label.comparison.target is not None
+            self.watermark = label.seq
+        self.labels_used += used
+        return used
+
+    def feedback_figures(self) -> dict[str, float]:
+        """Under `feedback/...`."""
+        if self.config.reward == "true":
+            return {}
+        return {
+            "feedback/labels": float(self.labels_used),
+            "feedback/due": float(self.labels_due()),
+            "feedback/pool": float(len(self.recorder.pool)),
+        }
+
+    # ---- checkpoints ------------------------------------------------------------------
+
+    def checkpoint_due(self) -> bool:
+        """Is it time, and is this not the end?"""
+        return self.next_checkpoint <= self.step < self.config.steps
+
+    def checkpoint(self, *, restart: bool) -> None:
+        """Save everything.
+
+        Args:
+            restart: start all environments anew from (seed, step), as a resumed run will.
+                ALE's vector environment has no state to save, so between restarts a
+                checkpoint holds the actions since the last one, to be replayed.
+        """
+        if restart:
+            self.next_checkpoint = self.step + self.config.checkpoint_every
+            self.collector.reset_at(self.step)
+            self.recorder.reset(self.venv.num_envs)
+        write_checkpoint(self.directory.checkpoints, self.step, self._write)
+
+    def resume(self) -> bool:
+        """Go back to the newest whole checkpoint, if there is any."""
+        path = newest_checkpoint(self.directory.checkpoints)
+        if path is None:
+            return False
+        self._read(path)
+        log.info("resuming %s at step %s", self.directory.path, f"{self.step:,}")
+        return True
+
+    def _write(self, path: Path) -> None:
+        _save(self.policy.state_dict(), path / "policy.safetensors")
+        self.model.save(path)
+        _save(self._trainer_tensors(), path / "trainer.safetensors")
+        (path / "state.json").write_text(json.dumps(self._counters(), indent=1))
+
+    def _read(self, path: Path) -> None:
+        self.policy.load_state_dict(load_file(path / "policy.safetensors"))
+        self.model.restore(load_file(path / "reward_model.safetensors"))
+        counters = json.loads((path / "state.json").read_text())
+        for name in COUNTERS:
+            setattr(self, name, counters[name])
+        self.episodes.restore(counters["episodes"])
+        self.query_generator.bit_generator.state = counters["query_generator"]
+        self.window_generator.bit_generator.state = counters["window_generator"]
+        self._restore_bank(counters["watermark"])
+        self._restore_tensors(load_file(path / "trainer.safetensors"), counters["reset_step"])
+
+    def _counters(self) -> dict[str, Any]:
+        return {
+            **{name: getattr(self, name) for name in COUNTERS},
+            "episodes": self.episodes.state(),
+            "query_generator": self.query_generator.bit_generator.state,
+            "window_generator": self.window_generator.bit_generator.state,
+            "reset_step": self.collector.state()["reset_step"],
+        }
+
+    def _trainer_tensors(self) -> dict[str, Tensor]:
+        tensors = {f"rng.{k}": g.get_state() for k, g in self.generators.items()}
+        tensors |= _prefixed("ppo.", optimiser_tensors(self.ppo.optimiser.state_dict()))
+        tensors |= _prefixed("fit.", optimiser_tensors(self.fitter.optimiser.state_dict()))
+        tensors |= _prefixed("fitter.", self.fitter.state())
+        arrays = {f"recorder.{k}": v for k, v in self.recorder.state().items()}
+        arrays["actions"] = self.collector.state()["actions"]
+        for i, segment in enumerate(self.recorder.pool):
+            arrays[f"pool.{i:06d}"] = np.frombuffer(encode_segment(segment), dtype=np.uint8)
+        return tensors | {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+
+    def _restore_tensors(self, tensors: dict[str, Tensor], reset_step: int) -> None:
+        load_optimiser(self.ppo.optimiser, _below("ppo.", tensors))
+        load_optimiser(self.fitter.optimiser, _below("fit.", tensors))
+        self.fitter.restore(_below("fitter.", tensors))
+        recorder = {k: v.numpy() for k, v in _below("recorder.", tensors).items()}
+        self.recorder.restore(recorder)
+        pool = _below("pool.", tensors)
+        self.recorder.pool.extend(decode_segment(pool[k].numpy().tobytes()) for k in sorted(pool))
+        self.collector.restore({"reset_step": reset_step, "actions": tensors["actions"].numpy()})
+        for name, state in _below("rng.", tensors).items():  # last: replay draws no action
+            self.generators[name].set_state(state)
+
+    def _restore_bank(self, watermark: int) -> None:
+        for label in self.store.labels(after=0):
+            if label.seq <= watermark:
+                first, second = (self.store.segment(i) for i in label.query.segments)
+                self.bank.add(label, (first, second))
+
+
+COUNTERS = ("step", "labels_used", "watermark", "next_session", "next_checkpoint", "latest")
+
+
+def spaces_of(venv: Any) -> Spaces:
+    """The shapes of the reward network for an environment."""
+    observation, action = venv.single_observation_space, venv.single_action_space
+    pixels = len(observation.shape) == 3
+    shape = observation.shape
+    discrete = not hasattr(action, "low")
+    return Spaces(
+        kind="pixels" if pixels else "states",
+        observation=(*shape[1:], shape[0]) if pixels else shape,
+        actions=int(action.n) if discrete else int(np.prod(action.shape)),
+        discrete=discrete,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def set_threads(count: int) -> None:
+    """Threads of torch on the CPU; 0: all cores."""
+    torch.set_num_threads(count or os.cpu_count() or 1)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + k: v for k, v in tensors.items()}
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,154 @@
+"""The preference loop (Christiano et al. 2017, section 2.2).
+
+    repeat
+        1. the policy acts; segments of what it did are recorded
+        2. pairs of segments are put to a rater
+        3. the reward model is fitted to the answers
+        4. the rollout is rewarded by the model
+        5. PPO improves the policy on it
+
+The score is hidden in all five: oracles read it in step 2, metrics beside step 5.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from prefrl.loop.metrics import MetricsLog, ProgressLine
+from prefrl.loop.queries import choose_queries
+from prefrl.loop.state import Run
+from prefrl.loop.terms import add_rewards
+
+log = logging.getLogger(__name__)
+
+HOLDOUT_LABELS = 100  # newest labels on which the hold-out accuracy is measured
+
+
+def learn(run: Run, *, stop: Stop | None = None) -> None:
+    """Go on until `config.steps`, or until `stop` is asked for; checkpoints on the way."""
+    config, stop = run.config, stop or Stop()
+    metrics = MetricsLog(run.directory, step=run.step)
+    progress = ProgressLine(config.steps, step=run.step)
+    clock = Clock()
+    try:
+        while run.step < config.steps and not stop.asked:
+            experience = run.collector.collect()
+            run.step += experience.true_reward.size
+            run.recorder.add(experience, policy_step=run.step)
+            run.episodes.add(experience.episode_returns, experience.episode_lengths)
+            clock.lap("act")
+
+            figures = ask_and_fit(run)
+            clock.lap("feedback")
+
+            rollout, rewards = add_rewards(experience, run.terms)
+            clock.lap("reward")
+
+            if run.learns:
+                figures |= run.ppo.update(rollout, progress=run.step / config.steps)
+            run.policy.observe(experience.observation)
+            clock.lap("learn")
+
+            figures |= rewards | run.episodes.figures() | run.feedback_figures()
+            figures |= reward_fidelity(run, experience.true_reward, rollout.reward.cpu().numpy())
+            figures |= clock.figures(experience.true_reward.size)
+            metrics.write(run.step, figures)
+            progress.update(run.step, figures | run.latest)
+            if run.checkpoint_due():
+                run.checkpoint(restart=True)
+        run.checkpoint(restart=False)
+    finally:
+        progress.close()
+        metrics.close()
+
+
+def ask_and_fit(run: Run) -> dict[str, float]:
+    """Steps 2 and 3, when the schedule says so."""
+    if not run.session_due():
+        return {}
+    wanted = run.labels_due() - run.labels_used
+    asked = choose_queries(
+        list(run.recorder.pool),
+        wanted,
+        strategy=run.config.queries.strategy,
+        candidates=run.config.queries.candidates,
+        model=run.model,
+        policy_step=run.step,
+        generator=run.query_generator,
+    )
+    run.put(asked)
+    new = run.take_in_labels()
+    first = not run.model.fitted
+    figures = run.fitter.fit(run.fit_steps(new, first=first))
+    run.session_done()
+    if figures:
+        figures |= run.fitter.holdout(HOLDOUT_LABELS)
+        run.latest |= {k: v for k, v in figures.items() if k == "reward/holdout_accuracy"}
+    return figures
+
+
+def reward_fidelity(
+    run: Run, true_reward: np.ndarray, learned: np.ndarray
+) -> dict[str, float]:
+    """Correlation of learned with true return over the segments of a rollout: [B, T] both."""
+    length = run.segment_steps
+    T = true_reward.shape[1] // length * length
+    true, model = (x[:, :T].reshape(-1, length).sum(1) for x in (true_reward, learned))
+    if true.std() < 1e-12 or model.std() < 1e-12:
+        return {}
+    return {"reward/correlation_with_true": float(np.corrcoef(true, model)[0, 1])}
+
+
+class Stop:
+    """Set by the first SIGINT or SIGTERM; the loop then checkpoints and returns."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def on_signals(self) -> Iterator[Stop]:
+        """Listen while inside; a second SIGINT interrupts at once."""
+        watched = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        before = {number: signal.signal(number, self._ask) for number in watched}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        log.warning("stopping: saving a checkpoint first (Ctrl-C again to stop at once)")
+
+
+class Clock:
+    """Seconds spent in each part of the loop."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._parts: dict[str, float] = {}
+
+    def lap(self, part: str) -> None:
+        """The time since the last lap belongs to `part`."""
+        now = time.perf_counter()
+        self._parts[part] = self._parts.get(part, 0.0) + now - self._last
+        self._last = now
+
+    def figures(self, steps: int) -> dict[str, float]:
+        """`time/...` of the rollout that ends here."""
+        self.lap("other")
+        parts: dict[str, Any] = {f"time/{k}": v for k, v in self._parts.items()}
+        total = sum(self._parts.values())
+        self._parts = {}
+        return {**parts, "time/steps_per_second": steps / total if total else math.nan}

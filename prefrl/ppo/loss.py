@@ -1,0 +1,111 @@
+"""The clipped PPO objective (Schulman et al. 2017, arXiv:1707.06347, eq. 7 and 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prefrl.errors import UserError
+from prefrl.ppo.rollout import Batch, Evaluation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PPOConfig:
+    """Settings of the policy update."""
+
+    gamma: float = 0.99
+    """Discount per step: higher looks further ahead and is noisier."""
+    lam: float = 0.95
+    """GAE trade-off: lower trusts the critic more, higher is less biased."""
+    lr: float = 2.5e-4
+    """Adam's step size at the start."""
+    lr_end: float = 0.0
+    """Step size at the end of training, as a fraction of `lr`; linear in between."""
+    epochs: int = 4
+    """Passes over each rollout: more reuse per step, and staler data."""
+    minibatches: int = 4
+    """Updates per epoch."""
+    clip: float = 0.1
+    """The ratio may move this far from 1 before its gradient is cut."""
+    value_clip: float | None = None
+    """The same for the critic, in units of value; None: not clipped."""
+    value_coef: float = 0.5
+    """Weight of the critic's loss."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus: higher explores more and settles later."""
+    max_grad_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+    adam_eps: float = 1e-5
+    """Adam's epsilon (1e-5 in the published Atari and MuJoCo settings)."""
+    normalise: Literal["minibatch", "rollout", "none"] = "minibatch"
+    """Over which steps advantages get mean 0 and standard deviation 1."""
+    target_kl: float | None = None
+    """Skip the rest of the epochs once the approximate KL exceeds this; None: never."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "epochs", "minibatches", "clip", "max_grad_norm", "adam_eps"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"ppo.{name}: got {getattr(self, name)}, wanted more than 0")
+        for name in ("gamma", "lam", "lr_end"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"ppo.{name}: got {getattr(self, name)}, wanted 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """The objective and its parts, scalars; sums over rows divided by `steps`."""
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    approx_kl: Tensor
+    """k3 estimate of KL(old || new) (Schulman 2020, "Approximating KL divergence")."""
+    clip_fraction: Tensor
+
+    def figures(self) -> Tensor:
+        """[6] all parts, detached, for one transfer off the device."""
+        parts = (self.total, self.policy, self.value, self.entropy, self.approx_kl)
+        return torch.stack([x.detach() for x in (*parts, self.clip_fraction)])
+
+
+def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig) -> Loss:
+    """Clipped surrogate + value loss - entropy bonus.
+
+    Args:
+        now: the policy's present opinion of `batch`, each [n, T].
+        batch: what was done, with advantages already normalised, each [n, T].
+        steps: scalar, the number of unmasked steps of the whole minibatch. A minibatch
+            that is evaluated in several chunks then sums to exactly its own mean.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return torch.where(batch.mask, x, 0.0).sum() / steps
+
+    log_ratio = now.logp - batch.logp
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    policy = mean(torch.maximum(-batch.advantage * ratio, -batch.advantage * clipped))
+
+    error = (now.value - batch.returns).square()
+    if config.value_clip is not None:
+        near = batch.value + (now.value - batch.value).clamp(-config.value_clip, config.value_clip)
+        error = torch.maximum(error, (near - batch.returns).square())
+    value = 0.5 * mean(error)
+
+    entropy = mean(now.entropy)
+    total = policy + config.value_coef * value - config.entropy_coef * entropy
+    with torch.no_grad():
+        approx_kl = mean(ratio - 1 - log_ratio)
+        clip_fraction = mean(((ratio - 1).abs() > config.clip).float())
+    return Loss(
+        total=total,
+        policy=policy,
+        value=value,
+        entropy=entropy,
+        approx_kl=approx_kl,
+        clip_fraction=clip_fraction,
+    )

@@ -1,0 +1,48 @@
+"""Christiano et al. 2017 (arXiv:1706.03741) on MuJoCo: states, an MLP reward model, PPO.
+
+The paper's TRPO is replaced by PPO; the rest follows appendix A.1.
+"""
+
+from __future__ import annotations
+
+from prefrl.agents.policy import PolicyConfig
+from prefrl.config import QueryConfig, TrainConfig
+from prefrl.ppo import PPOConfig
+from prefrl.rewards import RewardConfig
+
+
+def recipe(task: str) -> TrainConfig:
+    """Settings for one robot, each with its source; "ours" was found by trying."""
+    return TrainConfig(
+        task=task,
+        labels=700,  # paper
+        steps=1_000_000,
+        num_envs=8,
+        rollout_steps=256,
+        checkpoint_every=102_400,
+        policy=PolicyConfig(widths=(64, 64)),  # Schulman et al. 2017
+        ppo=PPOConfig(
+            gamma=0.99,  # Schulman et al. 2017, table 3 (paper, with TRPO: .995)
+            lam=0.95,  # Schulman et al. 2017, table 3
+            lr=3e-4,  # Schulman et al. 2017, table 3
+            epochs=10,  # Schulman et al. 2017, table 3
+            minibatches=32,  # Schulman et al. 2017, table 3: of 64 steps
+            clip=0.2,  # Schulman et al. 2017, section 6.1
+            entropy_coef=0.0,  # Schulman et al. 2017, section 6.1
+        ),
+        model=RewardConfig(
+            members=3,  # paper
+            error=0.1,  # paper
+            dropout=0.0,  # paper: only on the convolutions
+            lr=1e-3,  # ours
+            batch=64,  # ours
+            updates_per_label=10.0,  # ours
+            pretrain_epochs=200.0,  # paper (stated for the games)
+            scale=1.0,  # paper
+        ),
+        queries=QueryConfig(
+            schedule="christiano_mujoco",  # paper
+            initial=0.25,  # paper
+            every=16_384,
+        ),
+    )

@@ -1,0 +1,156 @@
+"""The labels a reward model is fitted on, as tensors ready for batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefrl.feedback import Label, Segment
+
+# P(Poisson(1) <= k); beyond five copies the chance is below one in a thousand
+POISSON_CDF = np.cumsum([np.exp(-1.0) / np.prod(np.arange(1, k + 1)) for k in range(6)])
+
+
+def bootstrap_counts(query: str, members: int) -> np.ndarray:
+    """How often each member sees a label: [E] int64, Poisson(1), fixed by the query's id.
+
+    Drawing |D| labels with replacement from D leaves a share of 1/e out, and that share is
+    Christiano et al.'s hold-out of each member (2017, section 2.2.3). Poisson counts are its
+    online form (Oza and Russell 2001): a label that a member leaves out stays out for ever,
+    through restarts and however many labels follow.
+    """
+    counts = []
+    for member in range(members):
+        digest = hashlib.sha256(f"bootstrap:{member}:{query}".encode()).digest()
+        uniform = int.from_bytes(digest[:8], "big") / 2**64
+        counts.append(int(np.searchsorted(POISSON_CDF, uniform, side="right")))
+    return np.array(counts, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The steps of S segments, flattened for a network."""
+
+    observation: Tensor
+    """[S * T, *obs]"""
+    action: Tensor
+    """[S * T, *act]"""
+    shape: tuple[int, int]
+    """(S, T)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonBatch:
+    """n comparisons."""
+
+    steps: Steps
+    """Of 2 n segments: all first ones, then all second ones."""
+    target: Tensor
+    """[n] 1 second preferred, 0 first, 0.5 a tie."""
+    counts: Tensor
+    """[E, n] copies in each member's bootstrap; 0 means held out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Example:
+    first: str
+    second: str
+    target: float
+    counts: np.ndarray
+
+
+class LabelBank:
+    """The last `keep` trainable labels and their segments, on `device`.
+
+    Stacked frames are kept as the T + C - 1 frames they were made of, a quarter of the memory.
+    """
+
+    def __init__(self, *, members: int, keep: int, device: torch.device) -> None:
+        self.members, self.keep, self.device = members, keep, device
+        self._examples: OrderedDict[str, _Example] = OrderedDict()
+        self._segments: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def add(self, label: Label, segments: tuple[Segment, Segment]) -> None:
+        """Take in one comparison; what nobody could compare is not trained on."""
+        target = label.comparison.target
+        if target is None:
+            return
+        for segment in segments:
+            if segment.id not in self._segments:
+                self._segments[segment.id] = self._tensors(segment)
+        first, second = label.query.segments
+        self._examples[label.query.id] = _Example(
+            first=first,
+            second=second,
+            target=target,
+            counts=bootstrap_counts(label.query.id, self.members),
+        )
+        self._forget()
+
+    def batch(self, index: Tensor) -> ComparisonBatch:
+        """The comparisons `index` [n], counted from the oldest kept."""
+        examples = list(self._examples.values())
+        chosen = [examples[i] for i in index.tolist()]
+        ids = [x.first for x in chosen] + [x.second for x in chosen]
+        counts = np.stack([x.counts for x in chosen], axis=1)
+        return ComparisonBatch(
+            steps=self.steps(ids),
+            target=torch.tensor([x.target for x in chosen], device=self.device),
+            counts=torch.from_numpy(counts).to(self.device, torch.float32),
+        )
+
+    def recent_segments(self, count: int) -> Steps:
+        """The steps of the last `count` labelled segments."""
+        return self.steps(list(self._segments)[-count:])
+
+    def steps(self, ids: list[str]) -> Steps:
+        """The steps of the segments `ids`, which must be in the bank."""
+        observation = torch.stack([self._segments[i][0] for i in ids])
+        action = torch.stack([self._segments[i][1] for i in ids])
+        S, T = action.shape[:2]
+        if observation.dtype == torch.uint8:
+            observation = restack(observation, T)
+        return Steps(
+            observation=observation.flatten(0, 1), action=action.flatten(0, 1), shape=(S, T)
+        )
+
+    def target_entropy(self) -> float:
+        """Mean entropy of the targets, in nats: the floor of the loss without an error term."""
+        targets = np.array([x.target for x in self._examples.values()])
+        return float(np.mean(targets == 0.5) * np.log(2)) if len(targets) else 0.0
+
+    def _tensors(self, segment: Segment) -> tuple[Tensor, Tensor]:
+        observation = segment.observations
+        if observation.dtype == np.uint8:
+            observation = unstack(observation)
+        return (
+            torch.from_numpy(np.ascontiguousarray(observation)).to(self.device),
+            torch.from_numpy(np.ascontiguousarray(segment.actions)).to(self.device),
+        )
+
+    def _forget(self) -> None:
+        while len(self._examples) > self.keep:
+            _, dropped = self._examples.popitem(last=False)
+            used = {i for x in self._examples.values() for i in (x.first, x.second)}
+            for i in {dropped.first, dropped.second} - used:
+                del self._segments[i]
+
+
+def unstack(stacked: np.ndarray) -> np.ndarray:
+    """[T, H, W, C] a sliding window over frames -> [T + C - 1, H, W] the frames."""
+    assert np.array_equal(stacked[1:, ..., :-1], stacked[:-1, ..., 1:]), "not a sliding window"
+    return np.concatenate([np.moveaxis(stacked[0], -1, 0), stacked[1:, ..., -1]])
+
+
+def restack(frames: Tensor, T: int) -> Tensor:
+    """[S, T + C - 1, H, W] frames -> [S, T, H, W, C]."""
+    C = frames.shape[1] - T + 1
+    return torch.stack([frames[:, c : c + T] for c in range(C)], dim=-1)

@@ -1,0 +1,164 @@
+"""Maximum-likelihood fitting of a reward model on comparisons."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prefrl.rewards.bank import ComparisonBatch, LabelBank, Steps
+from prefrl.rewards.likelihood import bradley_terry_loss, tie_aware_accuracy
+from prefrl.rewards.model import RewardConfig, RewardModel
+from prefrl.rewards.networks import StateReward
+
+SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
+L2_RANGE = (1e-7, 1e-1)
+
+
+class RewardFitter:
+    """Fits `model` on the labels of `bank` (Christiano et al. 2017, section 2.2.3).
+
+    Every gradient step evaluates one batch with all members at once. A member's loss weighs
+    each label by its bootstrap count; the labels it leaves out give its hold-out loss, and
+    the ratio of the two moves the member's L2 penalty so that it stays in `l2_band`.
+
+    Args:
+        generator: draws batches and dropout masks; on the model's device.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        bank: LabelBank,
+        config: RewardConfig,
+        *,
+        generator: torch.Generator,
+    ) -> None:
+        self.model, self.bank, self.config, self.generator = model, bank, config, generator
+        self.optimiser = torch.optim.Adam(model.network.parameters(), lr=config.lr, fused=True)
+        members, device = config.members, model.device
+        self.l2 = torch.full((members,), config.l2, device=device)
+        # [2, E] smoothed training and hold-out loss
+        self.losses = torch.full((2, members), torch.nan, device=device)
+
+    def fit(self, steps: int) -> dict[str, float]:
+        """Take gradient steps, then anchor the normaliser on the labelled segments.
+
+        Returns:
+            Figures under `reward/...`; empty when there is nothing to fit on.
+        """
+        if steps <= 0 or len(self.bank) == 0:
+            return {}
+        labelled = self.bank.recent_segments(self.config.normaliser_segments)
+        _anchor_inputs(self.model, labelled)
+        self.model.network.train()
+        for _ in range(steps):
+            self._step(self._draw())
+        self.model.normalise_on(labelled.observation, labelled.action)
+        return {**self._figures(), "reward/updates": float(steps)}
+
+    def _draw(self) -> ComparisonBatch:
+        n = min(self.config.batch, len(self.bank))
+        order = torch.randperm(len(self.bank), generator=self.generator, device=self.model.device)
+        return self.bank.batch(order[:n])
+
+    def _step(self, batch: ComparisonBatch) -> None:
+        difference = self._difference(batch)
+        target = batch.target.expand_as(difference)
+        loss = bradley_terry_loss(difference, target, error=self.config.error)  # [E, n]
+        train = _weighted(loss, batch.counts)
+        penalty = torch.stack([w.flatten(1).square().sum(1) for w in self._weights()]).sum(0)
+        self.optimiser.zero_grad(set_to_none=True)
+        (torch.nan_to_num(train) + self.l2 * penalty).sum().backward()
+        self.optimiser.step()
+        held_out = _weighted(loss.detach(), (batch.counts == 0).float())
+        self._steer(torch.stack([train.detach(), held_out]))
+
+    def _difference(self, batch: ComparisonBatch) -> Tensor:
+        """[E, n] return of the second segments minus that of the first."""
+        steps = batch.steps
+        dropout = self.generator if self.model.network.training else None
+        raw = self.model.network(steps.observation, steps.action, dropout=dropout)
+        first, second = raw.view(-1, *steps.shape).sum(-1).chunk(2, dim=1)
+        return second - first
+
+    def _steer(self, losses: Tensor) -> None:
+        """Smooth [2, E] training and hold-out losses; move the penalties by their ratio."""
+        known = torch.where(self.losses.isnan(), losses, self.losses)
+        new = SMOOTHING * known + (1 - SMOOTHING) * losses
+        self.losses = torch.where(losses.isnan(), known, new)
+        ratio = self.losses[1] / self.losses[0]
+        low, high = self.config.l2_band
+        rate = self.config.l2_rate
+        factor = torch.where(ratio > high, rate, torch.where(ratio < low, 1 / rate, 1.0))
+        self.l2 = (self.l2 * factor).clamp(*L2_RANGE)
+
+    def _weights(self) -> list[Tensor]:
+        return self.model.network.member_weights()
+
+    def _figures(self) -> dict[str, float]:
+        train, held_out, l2 = torch.stack([*self.losses, self.l2]).mean(1).tolist()
+        return {
+            "reward/train_loss": train,
+            "reward/holdout_loss": held_out,
+            "reward/l2": l2,
+            "reward/target_entropy": self.bank.target_entropy(),
+            "reward/raw_mean": self.model.mean.mean().item(),
+            "reward/raw_std": self.model.std.mean().item(),
+        }
+
+    @torch.no_grad()
+    def holdout(self, recent: int) -> dict[str, float]:
+        """Accuracy and cross-entropy on labels the answering members never saw.
+
+        Args:
+            recent: look at this many of the newest labels.
+
+        Returns:
+            `reward/holdout_accuracy` (ties take no part), `reward/holdout_cross_entropy`
+            (nats, with the error term); empty when no label is held out by any member.
+        """
+        if not self.model.fitted or len(self.bank) == 0:
+            return {}
+        n = min(recent, len(self.bank))
+        batch = self.bank.batch(torch.arange(len(self.bank) - n, len(self.bank)))
+        raw = self.model.members(batch.steps.observation, batch.steps.action)
+        first, second = raw.view(-1, *batch.steps.shape).sum(-1).chunk(2, dim=1)
+        judges = batch.counts == 0  # [E, n]
+        judged = judges.any(0)
+        if not judged.any():
+            return {}
+        difference = torch.where(judges, second - first, 0).sum(0)[judged]
+        difference = difference / judges.sum(0)[judged]
+        target = batch.target[judged]
+        loss = bradley_terry_loss(difference, target, error=self.config.error)
+        return {
+            "reward/holdout_accuracy": tie_aware_accuracy(difference, target).item(),
+            "reward/holdout_cross_entropy": loss.mean().item(),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """L2 penalties and the losses that steer them; the optimiser is saved apart."""
+        return {"l2": self.l2, "losses": self.losses}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        self.l2 = state["l2"].to(self.model.device)
+        self.losses = state["losses"].to(self.model.device)
+
+
+def _weighted(loss: Tensor, weight: Tensor) -> Tensor:
+    """[E, n], [E, n] -> [E] weighted mean; nan where nothing has weight."""
+    return (loss * weight).sum(1) / weight.sum(1)
+
+
+def _anchor_inputs(model: RewardModel, labelled: Steps) -> None:
+    """States are standardised by the labelled segments before the first fit, then for ever.
+
+    Fixed, because moving inputs under a fitted network change its meaning.
+    """
+    network = model.network
+    if model.fitted or not isinstance(network, StateReward):
+        return
+    x = network.features(labelled.observation, labelled.action)
+    network.mean.copy_(x.mean(0))
+    network.std.copy_(x.std(0).clamp_min(1e-2))

@@ -1,0 +1,249 @@
+"""The reward model: an ensemble, its normaliser, its uncertainty, its files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from prefrl.errors import UserError
+from prefrl.feedback import Segment
+from prefrl.rewards.networks import PixelReward, RewardNetwork, StateReward
+
+CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardConfig:
+    """The reward model and how it is fitted."""
+
+    members: int = 3
+    """E, networks in the ensemble."""
+    error: float = 0.1
+    """Share of answers assumed to be drawn at random, inside the likelihood."""
+    dropout: float = 0.5
+    """Share of convolution channels dropped while fitting (pixels only)."""
+    lr: float = 3e-4
+    """Adam's step size."""
+    batch: int = 16
+    """Comparisons per gradient step."""
+    updates_per_label: float = 1.0
+    """Gradient steps for every new label: more fits better and overfits sooner."""
+    pretrain_epochs: float = 20.0
+    """Passes over the first labels before the policy learns."""
+    l2: float = 1e-4
+    """Initial weight penalty of each member, adapted from then on."""
+    l2_band: tuple[float, float] = (1.1, 1.5)
+    """The penalty moves while hold-out loss / training loss is outside this band."""
+    l2_rate: float = 1.01
+    """Factor by which it moves at each gradient step."""
+    keep: int = 3000
+    """Labels kept for fitting, newest first."""
+    scale: float = 1.0
+    """Standard deviation of the normalised learned reward."""
+    normaliser_segments: int = 256
+    """Labelled segments, newest first, on which mean 0 and that deviation hold."""
+
+    def __post_init__(self) -> None:
+        for name in ("members", "lr", "batch", "keep", "scale", "normaliser_segments"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"reward.{name}: got {getattr(self, name)}, wanted more than 0")
+        for name in ("error", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"reward.{name}: got {getattr(self, name)}, wanted 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spaces:
+    """The shapes a reward network is built for; saved beside its weights."""
+
+    kind: Literal["pixels", "states"]
+    observation: tuple[int, ...]
+    """*obs: [H, W, C] for pixels, [d] for states."""
+    actions: int
+    """Number of discrete actions, or entries of a continuous one."""
+    discrete: bool
+
+
+class RewardModel:
+    """Scores behaviour step by step.
+
+    The learned reward of a step is the mean over members of each member's own normalised
+    output (normalise first, then average: Christiano et al. 2017, section 2.2). Before the
+    first fit every step scores 0.
+    """
+
+    def __init__(
+        self,
+        network: RewardNetwork,
+        spaces: Spaces,
+        *,
+        scale: float,
+        device: torch.device,
+    ) -> None:
+        self.network = network.to(device)
+        self.spaces = spaces
+        self.scale = scale
+        self.device = device
+        self.fitted = False
+        self.mean = torch.zeros(network.members, device=device)
+        self.std = torch.ones(network.members, device=device)
+
+    @classmethod
+    def build(
+        cls,
+        spaces: Spaces,
+        config: RewardConfig,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> Self:
+        """A fresh model; `generator` on the CPU draws the weights, `dtype` is for pixels."""
+        network = _network(spaces, config, dtype, generator)
+        return cls(network, spaces, scale=config.scale, device=device)
+
+    @torch.no_grad()
+    def members(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Raw outputs of every member, in float32.
+
+        Args:
+            observation: [n, *obs]
+            action: [n, *act]
+
+        Returns:
+            [E, n]
+        """
+        self.network.eval()
+        size = CHUNK if self.device.type == "cpu" else 16 * CHUNK
+        chunks = zip(observation.split(size), action.split(size), strict=True)
+        return torch.cat([self.network(o, a) for o, a in chunks], dim=1)
+
+    def score_steps(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Learned reward of [B, T, *obs], [B, T, *act] -> [B, T]."""
+        B, T = observation.shape[:2]
+        if not self.fitted:
+            return torch.zeros((B, T), device=self.device)
+        raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
+        normalised = (raw - self.mean[:, None]) / self.std[:, None]
+        return self.scale * normalised.mean(0).view(B, T)
+
+    def score(self, segments: Sequence[Segment]) -> Tensor:
+        """Learned reward of segments of one length: [B, T]."""
+        return self.score_steps(*self._tensors(segments))
+
+    def segment_returns(self, segments: Sequence[Segment]) -> Tensor:
+        """Raw return of each segment under each member: [E, B], for likelihoods."""
+        observation, action = self._tensors(segments)
+        B, T = observation.shape[:2]
+        raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
+        return raw.view(-1, B, T).sum(-1)
+
+    def normalise_on(self, observation: Tensor, action: Tensor) -> None:
+        """Anchor mean and deviation of each member on these steps: [n, *obs], [n, *act].
+
+        Called when the model has changed, on labelled segments, and frozen in between:
+        statistics that run along drift with the policy (see `facts`: MR #5, imitation #395).
+        """
+        raw = self.members(observation, action)
+        self.mean = raw.mean(1)
+        self.std = raw.std(1).clamp_min(1e-6)
+        self.fitted = True
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that scoring needs."""
+        network = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        fitted = torch.tensor(self.fitted)
+        return {**network, "mean": self.mean, "std": self.std, "fitted": fitted}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`."""
+        prefix = "network."
+        network = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        self.network.load_state_dict(network)
+        self.mean, self.std = state["mean"].to(self.device), state["std"].to(self.device)
+        self.fitted = bool(state["fitted"])
+
+    def save(self, directory: Path) -> None:
+        """Write `reward_model.safetensors` and `reward_model.json`."""
+        tensors = {k: v.contiguous().cpu() for k, v in self.state().items()}
+        save_file(tensors, directory / "reward_model.safetensors")
+        about = {
+            "spaces": asdict(self.spaces),
+            "members": self.network.members,
+            "scale": self.scale,
+        }
+        (directory / "reward_model.json").write_text(json.dumps(about, indent=2))
+
+    @classmethod
+    def load(cls, directory: str | Path, *, device: str = "cpu") -> Self:
+        """Read what `save` wrote, or the newest model of a run directory.
+
+        Raises:
+            UserError: no reward model there.
+        """
+        path = _model_directory(Path(directory))
+        about = json.loads((path / "reward_model.json").read_text())
+        spaces = Spaces(**{**about["spaces"], "observation": tuple(about["spaces"]["observation"])})
+        config = RewardConfig(members=about["members"], scale=about["scale"])
+        model = cls.build(
+            spaces,
+            config,
+            dtype=torch.float32,
+            device=torch.device(device),
+            generator=torch.Generator(),
+        )
+        model.restore(load_file(path / "reward_model.safetensors"))
+        return model
+
+    def _tensors(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
+        """[B, T, *obs], [B, T, *act] on the device."""
+        observation = np.stack([s.observations for s in segments])
+        action = np.stack([s.actions for s in segments])
+        return (
+            torch.from_numpy(observation).to(self.device),
+            torch.from_numpy(action).to(self.device),
+        )
+
+
+def _network(
+    spaces: Spaces, config: RewardConfig, dtype: torch.dtype, generator: torch.Generator
+) -> RewardNetwork:
+    if spaces.kind == "pixels":
+        size, _, frames = spaces.observation
+        return PixelReward(
+            members=config.members,
+            size=size,
+            frames=frames,
+            dropout=config.dropout,
+            dtype=dtype,
+            generator=generator,
+        )
+    return StateReward(
+        members=config.members,
+        observation=math.prod(spaces.observation),
+        action=spaces.actions,
+        discrete=spaces.discrete,
+        generator=generator,
+    )
+
+
+def _model_directory(path: Path) -> Path:
+    """`path` itself, or the newest checkpoint below a run directory."""
+    found = sorted(path.glob("checkpoints/*/reward_model.json"))
+    candidates: list[Any] = [path / "reward_model.json", *reversed(found)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return Path(candidate).parent
+    raise UserError(
+        f"no reward model in {path}: wanted reward_model.json there or in its checkpoints/; "
+        "has the run saved a checkpoint yet?"
+    )

@@ -1,0 +1,197 @@
+"""Ensembles of reward networks, evaluated as one batched forward.
+
+Members share no weight. For pixels the first convolution reads the frames once and writes
+the channels of all members, the others are grouped; for states every layer is one batched
+matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.01  # Christiano et al. 2017, appendix A
+CONVS = ((7, 3), (5, 2), (3, 1), (3, 1))  # (kernel, stride), same source
+FILTERS = 16
+HIDDEN = 64
+
+
+class RewardNetwork(nn.Module):
+    """E networks of one step each: [n, *obs], [n, *act] -> [E, n]."""
+
+    members: int
+
+    def forward(
+        self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
+    ) -> Tensor:
+        """Raw learned rewards.
+
+        Args:
+            observation: [n, *obs]
+            action: [n, *act]
+            dropout: draws the dropout masks while fitting; None when rewarding.
+        """
+        raise NotImplementedError
+
+    def member_weights(self) -> list[Tensor]:
+        """[E, ...] views of every weight matrix, for the L2 penalty of each member."""
+        raise NotImplementedError
+
+
+class PixelReward(RewardNetwork):
+    """The CNN of Christiano et al. 2017 (appendix A.2), which does not see the action.
+
+    Four convolutions of 16 filters with batch normalisation and dropout, then 64 hidden units.
+    Dropout acts on whole channels (Ibarz et al. 2018). Weights are float32, arithmetic `dtype`.
+
+    Args:
+        members: E.
+        frames: C, frames stacked in one observation [H, W, C].
+        dropout: share of channels dropped while fitting.
+    """
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        size: int,
+        frames: int,
+        dropout: float,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.members, self.dropout, self.dtype = members, dropout, dtype
+        width = FILTERS * members
+        convs, norms, inputs = [], [], frames
+        for i, (kernel, stride) in enumerate(CONVS):
+            groups = 1 if i == 0 else members
+            conv = nn.Conv2d(inputs, width, kernel, stride, groups=groups, bias=False)
+            fan_in = kernel * kernel * (frames if i == 0 else FILTERS)
+            _init(conv.weight, fan_in, generator)
+            convs.append(conv)
+            norms.append(nn.BatchNorm2d(width))
+            inputs, size = width, (size - kernel) // stride + 1
+        self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
+        self.hidden = BatchedLinear(members, FILTERS * size * size, HIDDEN, generator)
+        self.head = BatchedLinear(members, HIDDEN, 1, generator)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(
+        self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
+    ) -> Tensor:
+        x = observation.permute(0, 3, 1, 2).to(self.dtype)  # [n, C, H, W], channels last
+        scale = 1 / 255
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = self._layer(x, conv, norm, scale)
+            if dropout is not None and self.dropout > 0:
+                x = x * self._kept(x, dropout)
+            scale = 1.0
+        x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, 16 * size * size]
+        x = F.leaky_relu(self.hidden(x.float()), LEAK)
+        return self.head(x).squeeze(-1)
+
+    def member_weights(self) -> list[Tensor]:
+        convs = [p.reshape(self.members, -1) for p in self.convs.parameters()]
+        return [*convs, self.hidden.weight, self.head.weight]
+
+    def _layer(self, x: Tensor, conv: nn.Module, norm: nn.Module, scale: float) -> Tensor:
+        """Convolution, batch normalisation, leaky ReLU."""
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        weight = conv.weight * scale
+        bias = None
+        if not self.training:
+            weight, bias = _folded(weight, norm)
+            bias = bias.to(self.dtype)
+        weight = weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(x, weight, bias, conv.stride, groups=conv.groups)
+        if self.training:
+            x = norm(x)
+        return F.leaky_relu(x, LEAK, inplace=True)
+
+    def _kept(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """[n, channels, 1, 1] 0 or 1 / (1 - dropout)."""
+        draw = torch.rand((*x.shape[:2], 1, 1), generator=generator, device=x.device)
+        return (draw >= self.dropout).to(x.dtype) / (1 - self.dropout)
+
+
+class StateReward(RewardNetwork):
+    """Two layers of 64 on (observation, action) (Christiano et al. 2017, appendix A.1).
+
+    Args:
+        members: E.
+        observation: number of observation entries.
+        action: number of action entries; a discrete action is one-hot.
+        discrete: actions are indices.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        members: int,
+        observation: int,
+        action: int,
+        discrete: bool,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.members, self.actions, self.discrete = members, action, discrete
+        inputs = observation + action
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+        self.first = BatchedLinear(members, inputs, HIDDEN, generator)
+        self.second = BatchedLinear(members, HIDDEN, HIDDEN, generator)
+        self.head = BatchedLinear(members, HIDDEN, 1, generator)
+
+    def forward(
+        self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
+    ) -> Tensor:
+        x = (self.features(observation, action) - self.mean) / self.std
+        x = x.clamp(-10, 10).expand(self.members, -1, -1)
+        x = F.leaky_relu(self.first(x), LEAK)
+        x = F.leaky_relu(self.second(x), LEAK)
+        return self.head(x).squeeze(-1)
+
+    def features(self, observation: Tensor, action: Tensor) -> Tensor:
+        """[n, *obs], [n, *act] -> [n, inputs]."""
+        if self.discrete:
+            action = F.one_hot(action.long(), self.actions)
+        return torch.cat([observation.flatten(1).float(), action.flatten(1).float()], -1)
+
+    def member_weights(self) -> list[Tensor]:
+        return [self.first.weight, self.second.weight, self.head.weight]
+
+
+class BatchedLinear(nn.Module):
+    """E linear layers at once: [E, n, inputs] -> [E, n, outputs]."""
+
+    def __init__(
+        self, members: int, inputs: int, outputs: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+        _init(self.weight, inputs, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+def _init(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    """He et al. 2015 for leaky ReLU; written out, because fan_in is that of one member."""
+    nn.init.normal_(weight, 0, math.sqrt(2 / ((1 + LEAK**2) * fan_in)), generator=generator)
+
+
+def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Batch normalisation by running statistics, folded into the convolution before it."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return weight * gain.view(-1, 1, 1, 1), norm.bias - norm.running_mean * gain

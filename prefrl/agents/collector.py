@@ -154,7 +154,9 @@ class Collector:
         next_value = value[:, 1:].clone()
         for rows, t, final_value in final_values:
             next_value[rows, t] = final_value
-        inputs = ControlInputs(observation=observation, action=torch.stack(action, 1))
+        inputs = ControlInputs(
+            observation=self.policy.prepare(observation), action=torch.stack(action, 1)
+        )
         rollout = Rollout(
             inputs=inputs,
             mask=torch.ones((B, T), dtype=torch.bool, device=self.device),

@@ -42,7 +42,7 @@ class ControlInputs:
     """Observations and actions: what a control policy evaluates."""
 
     observation: Tensor
-    """[B, T, *obs]; pixels uint8 [B, T, H, W, C]."""
+    """[B, T, *obs] prepared by the policy; pixels uint8 [B, T, H, W, C]."""
     action: Tensor
     """[B, T] discrete, or [B, T, *act] continuous, as sampled."""
 
@@ -82,6 +82,10 @@ class ControlPolicy(nn.Module):
     def value(self, observation: Tensor) -> Tensor:
         """[B, *obs] -> [B]."""
         raise NotImplementedError
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        """[B, T, *obs] as observed -> as `evaluate` reads it: once a rollout, not per minibatch."""
+        return observation
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
         """[n, T] log-probability, entropy, value."""
@@ -127,7 +131,7 @@ class CategoricalPolicy(ControlPolicy):
     def act(
         self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
     ) -> Action:
-        features = self._features(observation)
+        features = self._features(self.prepare(observation))
         logp = self.actor(features).log_softmax(-1)
         if greedy:
             action = logp.argmax(-1)
@@ -140,7 +144,10 @@ class CategoricalPolicy(ControlPolicy):
         )
 
     def value(self, observation: Tensor) -> Tensor:
-        return self.critic(self._features(observation)).squeeze(-1)
+        return self.critic(self._features(self.prepare(observation))).squeeze(-1)
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        return self.normaliser(observation) if self.normalises else observation
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
         n, T = inputs.action.shape
@@ -158,7 +165,7 @@ class CategoricalPolicy(ControlPolicy):
             self.normaliser.update(observation)
 
     def _features(self, observation: Tensor) -> Tensor:
-        return self.trunk(observation) if self.pixels else self.normaliser(observation)
+        return self.trunk(observation) if self.pixels else observation
 
 
 class GaussianPolicy(ControlPolicy):
@@ -186,7 +193,7 @@ class GaussianPolicy(ControlPolicy):
     def act(
         self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
     ) -> Action:
-        x = self.normaliser(observation)
+        x = self.prepare(observation)
         mean = self.actor(x)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         action = mean if greedy else mean + self.log_std.exp() * noise
@@ -195,10 +202,13 @@ class GaussianPolicy(ControlPolicy):
         )
 
     def value(self, observation: Tensor) -> Tensor:
-        return self.critic(self.normaliser(observation)).squeeze(-1)
+        return self.critic(self.prepare(observation)).squeeze(-1)
+
+    def prepare(self, observation: Tensor) -> Tensor:
+        return self.normaliser(observation) if self.normalises else observation
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
-        x = self.normaliser(inputs.observation)
+        x = inputs.observation
         logp = self._logp(self.actor(x), inputs.action)
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
         return Evaluation(

@@ -30,11 +30,12 @@ def gae(
     Returns:
         [B, T] advantages.
     """
-    delta = reward + discount * next_value - value
+    # torch.where, because nan * 0 is nan, and padding may hold anything
+    delta = reward + torch.where(discount == 0, 0.0, discount * next_value) - value
     decay = discount * lam * trace
     advantage = torch.empty_like(delta)
     running = torch.zeros_like(delta[:, 0])
     for t in reversed(range(delta.shape[1])):
-        running = delta[:, t] + decay[:, t] * running
+        running = delta[:, t] + torch.where(decay[:, t] == 0, 0.0, decay[:, t] * running)
         advantage[:, t] = running
     return advantage

@@ -82,18 +82,22 @@ def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig)
             that is evaluated in several chunks then sums to exactly its own mean.
     """
 
-    def mean(x: Tensor) -> Tensor:
-        return torch.where(batch.mask, x, 0.0).sum() / steps
+    def real(x: Tensor) -> Tensor:
+        # before products and powers: behind them, padding's gradient is 0 * nan
+        return torch.where(batch.mask, x, 0.0)
 
-    log_ratio = now.logp - batch.logp
+    def mean(x: Tensor) -> Tensor:
+        return real(x).sum() / steps
+
+    advantage, log_ratio = real(batch.advantage), real(now.logp - batch.logp)
     ratio = log_ratio.exp()
     clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-    policy = mean(torch.maximum(-batch.advantage * ratio, -batch.advantage * clipped))
+    policy = mean(torch.maximum(-advantage * ratio, -advantage * clipped))
 
-    error = (now.value - batch.returns).square()
+    error = real(now.value - batch.returns).square()
     if config.value_clip is not None:
         near = batch.value + (now.value - batch.value).clamp(-config.value_clip, config.value_clip)
-        error = torch.maximum(error, (near - batch.returns).square())
+        error = torch.maximum(error, real(near - batch.returns).square())
     value = 0.5 * mean(error)
 
     entropy = mean(now.entropy)

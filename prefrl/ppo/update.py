@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from prefrl.errors import UserError
 from prefrl.ppo.gae import gae
 from prefrl.ppo.loss import PPOConfig, ppo_loss
 from prefrl.ppo.rollout import Batch, Policy, Rollout, masked_mean
@@ -102,7 +103,9 @@ class PPO:
         return batch.by_step() if self.rows == "steps" else batch
 
     def _minibatches(self, batch: Batch) -> Iterator[Batch]:
-        device = batch.mask.device
+        device, wanted = batch.mask.device, self.config.minibatches
+        if wanted > len(batch):  # else some would be empty, and their means nan
+            raise UserError(f"ppo.minibatches: got {wanted}, wanted at most {len(batch)} rows")
         for _ in range(self.config.epochs):
             order = torch.randperm(len(batch), generator=self.generator).to(device)
             # tensor_split, because chunk(4) of 6 rows gives 3 pieces

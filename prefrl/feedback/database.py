@@ -1,0 +1,193 @@
+"""One SQLite file, opened so that what was acknowledged survives.
+
+TRUNCATE journal and full synchronisation: in kill and power-loss tests no acknowledged label
+was lost; WAL has a bug with several writers before SQLite 3.51.3. Not for network file
+systems.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefrl.errors import UserError
+from prefrl.feedback.errors import DamagedStore, DiskFull
+from prefrl.feedback.schema import Schema, row_sha
+
+WAIT_SECONDS = 30.0  # for another process to finish its transaction
+PRAGMAS = (
+    "journal_mode=TRUNCATE",
+    "synchronous=FULL",
+    "mmap_size=0",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+)
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+UNREACHABLE = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_IOERR,
+}
+
+
+class Database:
+    """A connection that belongs to the process that opened it.
+
+    Args:
+        create: make the tables where the file is missing or empty; else that is damage.
+        on_full: called once a write has failed on a full disk; says what it freed.
+    """
+
+    def __init__(
+        self, path: Path, schema: Schema, *, create: bool, on_full: Callable[[], str]
+    ) -> None:
+        self.path, self._on_full = path, on_full
+        self._pid = os.getpid()
+        try:
+            self._handle = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise UserError(f"cannot open {path}: {error}") from error
+        self._handle.row_factory = sqlite3.Row
+        try:
+            with self._explained():
+                self._prepare(schema, create)
+        except BaseException:
+            self._handle.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection, in the process that opened it."""
+        if os.getpid() == self._pid:
+            self._handle.close()
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query, or of one statement inside `transaction`."""
+        with self._explained():
+            return self._connection().execute(sql, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is stored when this returns, or nothing is."""
+        connection = self._connection()
+        with self._explained():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk has rolled back already
+                    connection.execute("ROLLBACK")
+                raise
+
+    def insert(self, table: str, row: Mapping[str, Any]) -> bool:
+        """Insert `row` unless its key or a unique index is taken; was it inserted?"""
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        sql = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+        with self._explained():
+            return self._connection().execute(sql, tuple(row.values())).rowcount == 1
+
+    def verified(
+        self, table: str, where: str = "", values: Sequence[Any] = ()
+    ) -> list[sqlite3.Row]:
+        """Whole rows whose `row_sha` has been checked.
+
+        Raises:
+            DamagedStore: a row is not what was written.
+        """
+        found = self.rows(f"SELECT * FROM {table} {where}", values)
+        for row in found:
+            if row_sha(dict(row)) != row["row_sha"]:
+                raise self.damaged(f"the {table} {row['id']!r} is not what was written")
+        return found
+
+    def check(self) -> None:
+        """Read the whole file.
+
+        Raises:
+            DamagedStore: its pages or references are broken.
+        """
+        found = [row[0] for row in self.rows("PRAGMA integrity_check(3)")]
+        if found != ["ok"]:
+            raise self.damaged("; ".join(found))
+        if self.rows("PRAGMA foreign_key_check"):
+            raise self.damaged("rows refer to others that are missing")
+
+    def damaged(self, what: str) -> DamagedStore:
+        """The error for `what` was found."""
+        return DamagedStore(
+            f"{self.path} is damaged: {what}; every answer is also in "
+            f"{self.path.parent / 'labels.jsonl'}: restore the database from a backup"
+        )
+
+    def _prepare(self, schema: Schema, create: bool) -> None:
+        name = self.path.name
+        application, version = self._pragma("application_id"), self._pragma("user_version")
+        blank = not self.rows("SELECT 1 FROM sqlite_master LIMIT 1")
+        if blank and not create:
+            raise self.damaged("it is empty")
+        if application != schema.application_id and not (blank and application == 0):
+            raise UserError(
+                f"{self.path} is not a {name} of prefrl (application id {application:#x}, "
+                f"wanted {schema.application_id:#x}): give another run directory"
+            )
+        if version > len(schema.migrations):
+            raise UserError(
+                f"{self.path} was written by a newer prefrl (schema {version}, this one knows "
+                f"up to {len(schema.migrations)}): update prefrl"
+            )
+        for pragma in (*PRAGMAS, *(["fullfsync=ON"] if sys.platform == "darwin" else [])):
+            self._handle.execute(f"PRAGMA {pragma}")
+        if schema.checked_at_open:
+            self.check()
+        if version < len(schema.migrations):
+            self._migrate(schema)
+
+    def _migrate(self, schema: Schema) -> None:
+        with self.transaction():
+            version = self._pragma("user_version")  # another process may have been faster
+            for statements in schema.migrations[version:]:
+                for statement in statements:
+                    self._handle.execute(statement)
+            self._handle.execute(f"PRAGMA application_id={schema.application_id}")
+            self._handle.execute(f"PRAGMA user_version={len(schema.migrations)}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._handle.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _connection(self) -> sqlite3.Connection:
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"{self.path} was opened by process {self._pid} and is used by its fork "
+                f"{os.getpid()}: open the store after forking"
+            )
+        return self._handle
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+            if code == sqlite3.SQLITE_FULL:
+                raise DiskFull(
+                    f"the disk of {self.path} is full; {self._on_full()}: the last call stored "
+                    "nothing, everything before it is safe; free some space and go on"
+                ) from error
+            if code in DAMAGED or "decode to UTF-8" in str(error):
+                raise self.damaged(str(error)) from error
+            if code == sqlite3.SQLITE_BUSY:
+                raise UserError(
+                    f"{self.path} was locked for {WAIT_SECONDS:.0f} s by another process: stop it"
+                ) from error
+            if code in UNREACHABLE:
+                raise UserError(
+                    f"cannot read or write {self.path}: {error}; check its permissions and disk"
+                ) from error
+            raise

@@ -1,0 +1,88 @@
+"""The tables of the two databases, as numbered migrations.
+
+A migration is never edited once released: a change is a new one at the end. `row_sha` covers
+the columns of a row that are not NULL, so a migration may add nullable columns (session,
+side, response time, note, what a label supersedes) without touching old rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What a database file of ours looks like."""
+
+    application_id: int
+    """Marks the file as ours."""
+    migrations: tuple[tuple[str, ...], ...]
+    """Statements that lead from version i to i + 1."""
+    checked_at_open: bool
+    """Small enough to be read whole by an integrity check at every opening."""
+
+
+LABELS = Schema(
+    application_id=0x50464C42,  # "PFLB"
+    checked_at_open=True,
+    migrations=(
+        (
+            """CREATE TABLE run (
+                id INTEGER PRIMARY KEY CHECK (id = 1), task TEXT NOT NULL,
+                seed INTEGER NOT NULL, row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE segment_ref (
+                id TEXT PRIMARY KEY, task TEXT NOT NULL, seed INTEGER NOT NULL,
+                policy_step INTEGER NOT NULL, env INTEGER NOT NULL, episode INTEGER NOT NULL,
+                t0 INTEGER NOT NULL, steps INTEGER NOT NULL,
+                ended INTEGER NOT NULL, true_reward BLOB NOT NULL, row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE query (
+                id TEXT PRIMARY KEY, segments TEXT NOT NULL, policy_step INTEGER NOT NULL,
+                reason TEXT NOT NULL, priority REAL NOT NULL, row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE label (
+                seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+                query TEXT NOT NULL REFERENCES query (id), rater TEXT NOT NULL,
+                kind TEXT NOT NULL, answer TEXT NOT NULL, live INTEGER NOT NULL,
+                row_sha BLOB NOT NULL
+            )""",
+            "CREATE UNIQUE INDEX one_vote ON label (query, rater) WHERE live = 1",
+        ),
+    ),
+)
+
+CLIPS = Schema(
+    application_id=0x5046434C,  # "PFCL"
+    checked_at_open=False,
+    migrations=(
+        (
+            """CREATE TABLE clip (
+                id TEXT PRIMARY KEY, view BLOB NOT NULL, recipe BLOB NOT NULL,
+                sha256 BLOB NOT NULL
+            )""",
+        ),
+    ),
+)
+
+
+def row_sha(row: Mapping[str, Any]) -> bytes:
+    """SHA-256 of a row's columns that are not NULL, except the hash itself."""
+    content = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in sorted(row.items())
+        if value is not None and name != "row_sha"
+    }
+    return hashlib.sha256(json.dumps(content).encode()).digest()
+
+
+def clip_sha(segment: str, view: bytes, recipe: bytes) -> bytes:
+    """SHA-256 of what `clip` holds under one id."""
+    digest = hashlib.sha256(f"{segment} {len(view)} {len(recipe)}\n".encode())
+    digest.update(view)
+    digest.update(recipe)
+    return digest.digest()

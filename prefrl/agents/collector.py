@@ -191,4 +191,5 @@ class Collector:
     def _to_device(self, observation: np.ndarray) -> Tensor:
         """Pixels [B, C, H, W] become channels-last [B, H, W, C], once, here."""
         x = torch.from_numpy(np.ascontiguousarray(observation)).to(self.device)
-        return x.permute(0, 2, 3, 1).contiguous() if self.pixels else x.clone()
+        x = x.permute(0, 2, 3, 1) if self.pixels else x
+        return x.clone(memory_format=torch.contiguous_format)  # the buffer is the environment's

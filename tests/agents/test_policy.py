@@ -1,0 +1,187 @@
+"""Actor-critics against torch.distributions."""
+
+from typing import Literal
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Independent, Normal
+
+from prefrl.agents import CategoricalPolicy, ControlInputs, GaussianPolicy, PolicyConfig
+from prefrl.agents.policy import ControlPolicy, compute_dtype, make_policy
+from prefrl.errors import UserError
+
+STATE = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+PIXELS = gymnasium.spaces.Box(0, 255, (4, 84, 84), np.uint8)
+DISCRETE = gymnasium.spaces.Discrete(5)
+CONTINUOUS = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def policy(
+    observation: gymnasium.spaces.Box,
+    action: gymnasium.Space,  # type: ignore[type-arg]
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> ControlPolicy:
+    """Weights spread out, so that no two actions are alike."""
+    config = PolicyConfig(trunk="small", widths=(16,), precision=precision, log_std=-0.3)
+    made = make_policy(
+        observation, action, config, device=torch.device("cpu"), generator=generator()
+    )
+    draws = generator(9)
+    for p in made.parameters():
+        p.data += 0.05 * torch.randn(p.shape, generator=draws)
+    return made
+
+
+def states(*shape: int) -> Tensor:
+    return torch.randn(*shape, 3, generator=generator(1))
+
+
+def frames(*shape: int) -> Tensor:
+    return torch.randint(256, (*shape, 84, 84, 4), generator=generator(1), dtype=torch.uint8)
+
+
+def test_categorical_logp_and_entropy_are_those_of_torch() -> None:
+    pi, x = policy(STATE, DISCRETE), states(4, 6)
+    action = torch.randint(5, (4, 6), generator=generator(2))
+    got = pi.evaluate(ControlInputs(observation=pi.prepare(x), action=action))
+    assert isinstance(pi, CategoricalPolicy)
+    wanted = Categorical(logits=pi.actor(pi.prepare(x)))
+    torch.testing.assert_close(got.logp, wanted.log_prob(action))
+    torch.testing.assert_close(got.entropy, wanted.entropy())
+    assert got.value.shape == (4, 6)
+
+
+def test_gaussian_logp_and_entropy_are_those_of_torch() -> None:
+    pi, x = policy(STATE, CONTINUOUS), states(4, 6)
+    action = torch.randn(4, 6, 2, generator=generator(2))
+    got = pi.evaluate(ControlInputs(observation=pi.prepare(x), action=action))
+    assert isinstance(pi, GaussianPolicy)
+    wanted = Independent(Normal(pi.actor(pi.prepare(x)), pi.log_std.exp()), 1)
+    torch.testing.assert_close(got.logp, wanted.log_prob(action))
+    torch.testing.assert_close(got.entropy, wanted.entropy())
+
+
+@pytest.mark.parametrize("action", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+def test_what_was_acted_is_evaluated_alike(action: gymnasium.Space) -> None:  # type: ignore[type-arg]
+    # else the ratio is not 1 on the first minibatch
+    pi, x = policy(STATE, action), states(8)
+    pi.observe(5 + 3 * states(4, 8))
+    done = pi.act(x, generator=generator(3))
+    inputs = ControlInputs(observation=pi.prepare(x[:, None]), action=done.action[:, None])
+    got = pi.evaluate(inputs)
+    torch.testing.assert_close(got.logp[:, 0], done.logp)
+    torch.testing.assert_close(got.value[:, 0], done.value)
+    torch.testing.assert_close(pi.value(x), done.value)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.03)])
+def test_what_was_acted_on_pixels_is_evaluated_alike(
+    precision: Literal["fp32", "bf16"], tolerance: float
+) -> None:
+    pi, x = policy(PIXELS, DISCRETE, precision=precision), frames(6)
+    done = pi.act(x, generator=generator(3))
+    got = pi.evaluate(ControlInputs(observation=x[:, None], action=done.action[:, None]))
+    torch.testing.assert_close(got.logp[:, 0], done.logp, atol=tolerance, rtol=tolerance)
+
+
+def test_bf16_policy_is_close_to_fp32_and_its_weights_are_fp32() -> None:
+    exact, rough = policy(PIXELS, DISCRETE), policy(PIXELS, DISCRETE, precision="bf16")
+    assert all(p.dtype == torch.float32 for p in rough.parameters())
+    inputs = ControlInputs(
+        observation=frames(4, 2), action=torch.randint(5, (4, 2), generator=generator(2))
+    )
+    a, b = exact.evaluate(inputs), rough.evaluate(inputs)
+    assert not torch.equal(a.logp, b.logp)  # it really computes in bf16
+    torch.testing.assert_close(b.logp, a.logp, atol=0.03, rtol=0.03)
+    torch.testing.assert_close(b.value, a.value, atol=0.05, rtol=0.05)
+
+
+def test_categorical_samples_have_the_policy_s_frequencies() -> None:
+    pi = policy(STATE, DISCRETE)
+    x = states(1).expand(20_000, -1)
+    done = pi.act(x, generator=generator(4))
+    share = torch.bincount(done.action, minlength=5) / 20_000
+    assert isinstance(pi, CategoricalPolicy)
+    wanted = pi.actor(pi.prepare(x[:1])).softmax(-1)[0]
+    # 4 standard errors of a share near 1/5: 4 * sqrt(.16 / 20,000) = .011
+    assert (share - wanted).abs().max() < 0.011
+
+
+def test_gaussian_samples_have_the_policy_s_mean_and_deviation() -> None:
+    pi = policy(STATE, CONTINUOUS)
+    done = pi.act(states(1).expand(20_000, -1), generator=generator(4)).action
+    assert isinstance(pi, GaussianPolicy)
+    # 4 standard errors: 4 * .74 / sqrt(20,000) = .021
+    assert (done.mean(0) - pi.actor(states(1))[0]).abs().max() < 0.021
+    torch.testing.assert_close(done.std(0), pi.log_std.exp().detach(), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("action", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
+def test_greedy_takes_the_mode_and_draws_nothing(action: gymnasium.Space) -> None:  # type: ignore[type-arg]
+    pi, x, draws = policy(STATE, action), states(6), generator(5)
+    done = pi.act(x, generator=draws, greedy=True).action
+    mode = pi.actor(pi.prepare(x))  # type: ignore[operator]
+    assert torch.equal(done, mode.argmax(-1) if action is DISCRETE else mode)
+    if action is DISCRETE:
+        assert torch.equal(draws.get_state(), generator(5).get_state())
+
+
+def test_observing_moves_the_normaliser_only_where_states_are_normalised() -> None:
+    pi = policy(STATE, DISCRETE)
+    pi.observe(5 + states(2, 8))
+    assert isinstance(pi, CategoricalPolicy)
+    assert pi.normaliser.count == 16
+    config = PolicyConfig(widths=(4,), normalise_observations=False)
+    plain = make_policy(
+        STATE, CONTINUOUS, config, device=torch.device("cpu"), generator=generator()
+    )
+    plain.observe(5 + states(2, 8))
+    torch.testing.assert_close(plain.prepare(states(2, 8)), states(2, 8))
+
+
+def test_value_and_policy_share_no_weight_on_states() -> None:
+    pi, x = policy(STATE, DISCRETE), states(4)
+    pi.value(x).sum().backward()
+    assert all(p.grad is None for p in pi.actor.parameters())  # type: ignore[union-attr]
+
+
+def test_rows_and_steps_keep_observation_and_action_together() -> None:
+    action = torch.arange(6).view(2, 3)
+    inputs = ControlInputs(observation=action[..., None].expand(2, 3, 4), action=action)
+    for got in (inputs.by_step(), inputs.rows(torch.tensor([1, 0]))):
+        assert torch.equal(got.observation[..., 0], got.action)
+    assert inputs.by_step().observation.shape == (6, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "message"),
+    [
+        (gymnasium.spaces.Discrete(3), DISCRETE, "observation space: got Discrete"),
+        (STATE, gymnasium.spaces.MultiBinary(2), "action space: got MultiBinary"),
+        (STATE, gymnasium.spaces.Box(-1, 1, (2, 2)), "action space: got Box"),
+    ],
+)
+def test_spaces_that_do_not_fit_are_refused(
+    observation: gymnasium.Space,  # type: ignore[type-arg]
+    action: gymnasium.Space,  # type: ignore[type-arg]
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_policy(
+            observation, action, PolicyConfig(), device=torch.device("cpu"), generator=generator()
+        )
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert compute_dtype("fp32", cpu) == torch.float32
+    assert compute_dtype("bf16", cpu) == torch.bfloat16
+    assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import logging
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from envs import Task, find_task, make_vec
 from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
+from prefrl.film import PLAY_SEED, check_drawing, open_player, record
+from prefrl.loop.report import write_learning_curves
 from prefrl.loop.rundir import RunDir, RunLock
 from prefrl.loop.state import Run, choose_device, set_threads
 from prefrl.loop.train import Stop, learn
+from prefrl.recipes import recipe_for
+
+log = logging.getLogger(__name__)
 
 
 def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDir:
@@ -32,25 +41,19 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
     Raises:
         UserError: an unknown setting or value; nothing has been created.
     """
-    from prefrl.recipes import recipe_for
-
-    base = to_dict(recipe_for(task))
-    config = from_dict(TrainConfig, _merged(base, settings))
+    config = from_dict(TrainConfig, merged(to_dict(recipe_for(task)), settings))
     return run(config, out=Path(out) if out else default_directory(config.task))
 
 
 def run(config: TrainConfig, *, out: Path) -> RunDir:
     """Start the run of `config` in `out`, or go on with it; returns when done or stopped."""
-    from envs import make_vec
-
     _keep_freed_memory()
-    set_threads(config.threads)
-    device = choose_device(config.device)
+    _check(config, find_task(config.task))
     schedule = make_schedule(config)
     rater = make_rater(config)
-    venv = make_vec(
-        config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options()
-    )
+    set_threads(config.threads)
+    device = choose_device(config.device)
+    venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options())
     directory = RunDir.prepare(out, config)
     with (
         RunLock(directory),
@@ -66,9 +69,11 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
             store=store,
             device=device,
         )
+        log.info("%s", _headline(config, out))
         parts.resume()
         learn(parts, stop=stop)
-    venv.close()
+        venv.close()
+        _conclude(directory, done=parts.step >= config.steps)
     return directory
 
 
@@ -93,20 +98,60 @@ def default_directory(task: str) -> Path:
     return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:
-    if (directory.path / "labels.db").exists():
-        return FeedbackStore.open(directory.path)
-    return FeedbackStore.create(directory.path, task=config.task, seed=config.seed)
-
-
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, table by table."""
     out = dict(base)
     for key, value in changes.items():
         if dataclasses.is_dataclass(value):
             value = to_dict(value)
         nested = isinstance(value, dict) and isinstance(out.get(key), dict)
-        out[key] = _merged(out[key], value) if nested else value
+        out[key] = merged(out[key], value) if nested else value
     return out
+
+
+def _headline(config: TrainConfig, out: Path) -> str:
+    if config.reward == "true":
+        source = "its true reward (baseline)"
+    else:
+        source = f"{config.labels:,} labels by {config.rater!r}"
+    return f"{config.task} from {source}, {config.steps:,} steps, seed {config.seed}, in {out}"
+
+
+def _conclude(directory: RunDir, *, done: bool) -> None:
+    """The curves, and once the run is complete the film."""
+    log.info("curves: %s", write_learning_curves(directory))
+    if not done:
+        log.info("stopped: the same command goes on from here")
+        return
+    player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False)
+    try:
+        check_drawing(player.venv.task)
+    except UserError as error:
+        log.warning("no video: %s", " ".join(str(error).split()))
+    else:
+        log.info("video: %s", record(player, directory.path / "videos" / "final.mp4"))
+    player.venv.close()
+
+
+def _check(config: TrainConfig, task: Task) -> None:
+    """What can be known to fail, before anything is created."""
+    length = config.queries.segment_steps or task.segment_steps
+    if length > config.rollout_steps:
+        raise UserError(
+            f"a segment of {length} steps does not fit into a rollout of {config.rollout_steps}: "
+            "raise rollout_steps or lower queries.segment_steps"
+        )
+    kind = config.device.split(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device: got {config.device!r}, wanted auto, cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: got 'cuda', but torch finds no CUDA device here; use --device cpu")
+
+
+def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:
+    if (directory.path / "labels.db").exists():
+        return FeedbackStore.open(directory.path)
+    return FeedbackStore.create(directory.path, task=config.task, seed=config.seed)
 
 
 def _keep_freed_memory() -> None:
@@ -120,6 +165,3 @@ def _keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_max = -1, -4
     libc.mallopt(m_mmap_max, 0)
     libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-__all__ = ["UserError", "run", "train"]

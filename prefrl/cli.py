@@ -1,0 +1,142 @@
+"""The command line: `prefrl COMMAND ...`.
+
+Each command is a module of `prefrl.commands` that loads when it is asked for. What a user
+did wrong ends here, in one line on stderr and with exit code 2.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Sequence
+
+from prefrl import __version__
+from prefrl.errors import UserError, nearest
+
+COMMANDS = {
+    "train": "learn a task from comparisons of clips, or go on with a run",
+    "eval": "true return of a run's newest policy",
+    "watch": "see a run's newest policy play, or record it",
+    "report": "draw learning.png again, and a table of runs",
+    "tasks": "list the tasks",
+}
+USER, INTERRUPTED, PIPE = 2, 130, 141
+STORAGE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EACCES: "permission denied",
+    errno.EROFS: "the file system is read-only",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    _log_to_stderr()
+    try:
+        _dispatch(args)
+    except KeyboardInterrupt:
+        return _complain("interrupted", code=INTERRUPTED)
+    except ValueError as error:
+        if not _is_users(error):
+            raise
+        return _complain(str(error))
+    except BrokenPipeError:  # `prefrl tasks | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE
+    except _storage_errors() as error:
+        trouble = storage_trouble(error)
+        if trouble is None:
+            raise
+        return _complain(trouble)
+    return 0
+
+
+def _dispatch(args: list[str]) -> None:
+    command = args[0] if args else "--help"
+    if command in ("-h", "--help"):
+        print(usage())
+    elif command == "--version":
+        print(f"prefrl {__version__}")
+    elif command in COMMANDS:
+        module = importlib.import_module(f"prefrl.commands.{command}")
+        module.main(args[1:], prog=f"prefrl {command}")
+    else:
+        hint = nearest(command, COMMANDS) or f"known: {', '.join(COMMANDS)}"
+        raise UserError(f"unknown command {command!r}; {hint}")
+
+
+def usage() -> str:
+    """What `prefrl --help` prints."""
+    lines = [f"  {name:<8} {about}" for name, about in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: prefrl COMMAND ...",
+            "",
+            "Reinforcement learning from preferences, for games, robots and language models.",
+            "",
+            *lines,
+            "",
+            "`prefrl COMMAND --help` shows its options, `prefrl --version` the version.",
+        ]
+    )
+
+
+def storage_trouble(error: BaseException) -> str | None:
+    """One line when the disk is at fault, else None.
+
+    >>> storage_trouble(sqlite3.OperationalError("database or disk is full"))
+    'the disk is full: free some space, then give the same command to go on; ...'
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if "disk is full" in text or "No space left" in text:  # SQLite, safetensors
+        number = errno.ENOSPC
+    if number not in STORAGE:
+        return None
+    where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{STORAGE[number]}{where}: free some space, then give the same command to go on; "
+            "the last checkpoint and every acknowledged answer are safe"
+        )
+    return f"{STORAGE[number]}{where}: name a place that can be written, or change its rights"
+
+
+def _storage_errors() -> tuple[type[BaseException], ...]:
+    from safetensors import SafetensorError
+
+    return (OSError, sqlite3.Error, SafetensorError)
+
+
+def _is_users(error: ValueError) -> bool:
+    """Errors of `envs` count too; if one was raised, `envs` is loaded."""
+    envs = sys.modules.get("envs")
+    return isinstance(error, UserError) or (envs is not None and isinstance(error, envs.TaskError))
+
+
+def _complain(message: str, *, code: int = USER) -> int:
+    print(f"prefrl: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+class _ToStderr(logging.Handler):
+    """Asks for `sys.stderr` at every line, so that a progress bar can put it above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "warning: " if record.levelno >= logging.WARNING else ""
+        print(f"prefrl: {level}{record.getMessage()}", file=sys.stderr)
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("prefrl")
+    logger.handlers = [_ToStderr()]
+    logger.setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One module for each command; its `main(args, prog=...)` does the work."""

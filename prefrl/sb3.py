@@ -1,0 +1,114 @@
+"""Lets any stable-baselines3 algorithm train on a learned reward.
+
+    venv = LearnedRewardVecEnv(prefrl.make_vec("Pendulum-v1", num_envs=4, seed=0), model)
+    SAC("MlpPolicy", venv).learn(10_000)
+
+The true reward stays hidden: neither rewards nor infos hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+
+from prefrl.errors import UserError
+from prefrl.loop.state import spaces_of
+from prefrl.rewards import RewardModel
+
+
+class LearnedRewardVecEnv(VecEnv):
+    """A vector environment of stable-baselines3 whose reward is a reward model's.
+
+    Every step of all B environments is scored in one forward pass, from the observation
+    that was acted upon and the action, as while the model was fitted.
+
+    Args:
+        env: from `prefrl.make_vec`; or another whose sub-environments restart within the
+            step in which an episode ends (`AutoresetMode.SAME_STEP`).
+        model: fitted to `env`'s observations and actions.
+
+    Raises:
+        UserError: the model was fitted to other spaces, or not at all.
+    """
+
+    def __init__(self, env: VectorEnv, model: RewardModel) -> None:
+        wanted, got = spaces_of(env), model.spaces
+        if wanted != got:
+            raise UserError(f"the reward model reads {got}, but the environment gives {wanted}")
+        if not model.fitted:
+            raise UserError("the reward model was never fitted, so it would reward nothing")
+        self.env, self.model = env, model
+        self.render_mode = None
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._observation = np.empty(0)
+        self._actions = np.empty(0)
+
+    def reset(self) -> np.ndarray:
+        """First observations: [B, *obs]; pixels uint8 [B, C, H, W]."""
+        seed = self._seeds[0]  # one for all: sub-environments derive theirs from it
+        self._observation = self.env.reset(seed=seed)[0]
+        self._reset_seeds()
+        self._reset_options()
+        return self._observation
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Remember the actions."""
+        self._actions = actions
+
+    def step_wait(self) -> Any:
+        """Observations [B, *obs], learned rewards [B], ends [B], infos."""
+        before = self._observation.copy()
+        following, _, terminated, truncated, about = self.env.step(self._actions)
+        self._observation = following
+        infos = [self._info(env, terminated, truncated, about) for env in range(self.num_envs)]
+        return following, self._reward(before), terminated | truncated, infos
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of this wrapper: sub-environments have none of their own."""
+        return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not offered: sub-environments share one array."""
+        raise NotImplementedError(f"cannot set {attr_name!r}: sub-environments share one array")
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        """Not offered: sub-environments share one array."""
+        raise NotImplementedError(f"cannot call {method_name!r}: sub-environments share one array")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Never: scores would leak through a Monitor below."""
+        return [False] * len(list(self._get_indices(indices)))
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """None: clips are drawn by `envs.render_clip`."""
+        return [None] * self.num_envs
+
+    def _reward(self, observation: np.ndarray) -> np.ndarray:
+        """[B, *obs] -> [B] float32."""
+        x = torch.from_numpy(observation).to(self.model.device)
+        if self.model.spaces.kind == "pixels":
+            x = x.permute(0, 2, 3, 1)
+        action = torch.from_numpy(np.asarray(self._actions)).to(self.model.device)
+        return self.model.score_steps(x.unsqueeze(1), action.unsqueeze(1))[:, 0].cpu().numpy()
+
+    def _info(
+        self, env: int, terminated: np.ndarray, truncated: np.ndarray, about: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What stable-baselines3 needs to bootstrap at a time limit; nothing else passes."""
+        if not (terminated[env] or truncated[env]):
+            return {}
+        return {
+            "terminal_observation": about["final_obs"][env],
+            "TimeLimit.truncated": bool(truncated[env] and not terminated[env]),
+        }

@@ -21,10 +21,10 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
 from .clips import Trace
-from .hidden import Advance, HiddenScoreVectorEnv
+from .hidden import Advance, HiddenScoreVectorEnv, chosen
 from .log import StepLog
 from .masks import NATIVE_HEIGHT, NATIVE_WIDTH, blank, blank_colour, resized
-from .task import Game, Task, TaskError
+from .task import Game, Task, TaskError, read_options
 
 STACK, SIDE = 4, 84
 ACTION_SETS = ("minimal", "full", "reduced")
@@ -83,24 +83,13 @@ class AtariVec(HiddenScoreVectorEnv):
         return frames, StepLog(self.num_envs, (), np.uint8)
 
     def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
-        actions = self._checked(actions)
+        actions = chosen(self, actions)
         log.append(actions)
         frames, reward, terminated, truncated, _ = self._ale.step(self._action_table[actions])
         end = terminated | truncated
         blank(frames, self._mask)
         self._splice(frames, end)
         return Advance(observation=frames, true_reward=reward.astype(np.float64), episode_end=end)
-
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
-        actions = np.asarray(actions)
-        count = len(self._action_table)
-        fits = actions.shape == (self.num_envs,) and actions.dtype.kind in "iu"
-        if not fits or actions.min() < 0 or actions.max() >= count:
-            raise TaskError(
-                f"actions of {self.task.id}: wanted {self.num_envs} integers "
-                f"from 0 to {count - 1}; got {actions!r}"
-            )
-        return actions
 
     def _splice(self, frames: np.ndarray, end: np.ndarray) -> None:
         """Fill the black frames below a new episode's first ones with the end of the last.
@@ -129,7 +118,7 @@ def draw(
 
     A lone emulator with the seed of the sub-environment repeats it bit for bit.
     """
-    game, settings = _game(task), AtariOptions(**options)
+    game, settings = _game(task), read_options(AtariOptions, options, task=task.id)
     _, table = _action_table(game, settings.actions)
     if actions.dtype != np.uint8 or actions.ndim != 1 or (actions >= len(table)).any():
         raise TaskError(f"damaged clip: these are not actions of {task.id}")

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import zstandard
 
-from .task import TaskError
+from .task import Task, TaskError
 
 MAGIC = b"PFCLIP\x01"
 MAX_HEADER_BYTES = 4096
@@ -144,6 +144,13 @@ def render_clip(recipe: ClipRecipe | bytes, *, masked: bool = True) -> np.ndarra
     )
 
 
+def check_states(task: Task, states: np.ndarray, size: int) -> None:
+    """Refuse rows that are not states [T, size] of a robot or a toy."""
+    fits = states.dtype == np.float32 and states.shape[1:] == (size,)
+    if not fits or not np.isfinite(states).all():
+        raise TaskError(f"damaged clip: these are not states of {task.id}")
+
+
 def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
     """Checked header and body."""
     start = len(MAGIC) + 32
@@ -175,12 +182,14 @@ def _check_header(header: Any) -> None:
         raise TaskError(f"damaged clip recipe: rows {header['dtype']} {shape}")
     if any(type(size) is not int or size < 0 for size in shape) or not _fits(shape):
         raise TaskError(f"clip recipe out of bounds: rows of shape {shape}")
-    if shape[0] != (lead + steps - 1 if header["dtype"] == "uint8" else steps):
+    played = header["dtype"] == "uint8"
+    if shape[0] != (lead + steps - 1 if played else steps) or (lead and not played):
         raise TaskError(f"damaged clip recipe: {shape[0]} rows for {lead} + {steps} frames")
 
 
 def _fits(shape: list[int]) -> bool:
-    return math.prod(shape) * 4 <= MAX_TRACE_BYTES
+    """An empty axis does not excuse a huge one."""
+    return math.prod(max(size, 1) for size in shape) * 4 <= MAX_TRACE_BYTES
 
 
 def _unpack(body: bytes, dtype: str, shape: list[int]) -> np.ndarray:

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from .hidden import FixedHorizonVectorEnv
+from .clips import check_states
+from .hidden import FixedHorizonVectorEnv, chosen
 from .task import Task, TaskError
 
 DOT = Task(
@@ -61,13 +62,7 @@ class DotVec(FixedHorizonVectorEnv):
         return self._state.astype(np.float32)
 
     def _simulate(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs,) or not ((actions >= 0) & (actions < 5)).all():
-            raise TaskError(
-                f"actions of {self.task.id}: wanted {self.num_envs} integers from 0 to 4; "
-                f"got {actions!r}"
-            )
-        dot = np.clip(self._state[:, :2] + MOVES[actions], 0.0, 1.0)
+        dot = np.clip(self._state[:, :2] + MOVES[chosen(self, actions)], 0.0, 1.0)
         self._state = np.concatenate([dot, self._state[:, 2:]], axis=1)
         distance = np.linalg.norm(dot - self._state[:, 2:], axis=1)
         return self._state.astype(np.float32), -distance
@@ -80,8 +75,9 @@ def draw(
     task: Task, options: dict[str, Any], seed: int, states: np.ndarray, lead: int, *, masked: bool
 ) -> np.ndarray:
     """Pictures [T, 128, 128, 3] of the states [T, 4]: a green ring is the goal."""
-    if states.shape[1:] != (4,) or not ((states >= 0) & (states <= 1)).all():
-        raise TaskError(f"damaged clip: these are not states of {task.id}")
+    check_states(task, states, 4)
+    if not ((states >= 0) & (states <= 1)).all():
+        raise TaskError(f"damaged clip: a dot of {task.id} outside the unit square")
     return np.stack([_picture(state) for state in states])
 
 

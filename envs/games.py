@@ -3,7 +3,8 @@
 Blanked, as there: the score in all seven, the enemy count in BeamRider (it falls by one with
 every rewarded kill) and the dashboard in Enduro. State stays visible: Seaquest's lives and
 oxygen, BeamRider's torpedoes, the bonus ship that shares its rows with Space Invaders' score.
-A test pokes other scores into the console's memory and sees no masked pixel change.
+Breakout's row of digits goes whole: besides the score it counts the balls missed. A test pokes
+other scores into the console's memory and sees no masked pixel change.
 
 The paper charges the oracle for an episode end, except in Pong, and gives no size. Here it
 is three of the game's usual rewards.

@@ -13,12 +13,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from .clips import ClipRecipe, Trace
 from .log import StepLog
-from .task import Task, TaskError
+from .task import Task, TaskError, is_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +98,16 @@ class HiddenScoreVectorEnv(VectorEnv):
         if options:
             raise TaskError(f"reset() takes no options here; got {sorted(options)}")
         if seed is not None:
-            if not isinstance(seed, (int, np.integer)):
-                raise TaskError(f"reset() takes one integer seed; got {seed!r}")
-            self.seed = int(seed)
+            if not is_count(seed):
+                raise TaskError(f"reset() takes one integer seed, 0 or more; got {seed!r}")
+            self.seed = int(seed)  # type: ignore[arg-type]
         return self.reset_at(0), {}
 
     def reset_at(self, step: int) -> np.ndarray:
         """Restart from `(seed, step)`: the same pair gives a bit-identical future."""
-        self._seeds = sub_seeds(self.seed, step, self.num_envs)
+        if not is_count(step):
+            raise TaskError(f"reset_at() takes a step, an integer of 0 or more; got {step!r}")
+        self._seeds = sub_seeds(self.seed, int(step), self.num_envs)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
         self.score = self._scored(self._returns, np.zeros(self.num_envs, bool))
@@ -178,7 +181,7 @@ class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
         raise NotImplementedError
 
     def _states(self) -> np.ndarray:
-        """[B, *state] what a picture needs."""
+        """[B, *state] what a picture needs; later steps leave the array alone."""
         raise NotImplementedError
 
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
@@ -186,8 +189,9 @@ class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
         return observation, StepLog(self.num_envs, self._states().shape[1:], np.float32)
 
     def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
-        log.append(self._states())
+        before = self._states()
         observation, true_reward = self._simulate(actions)
+        log.append(before)
         ended = (self.steps_since_reset + 1) % self._horizon == 0
         final = observation if ended else None
         return Advance(
@@ -211,6 +215,20 @@ def _shown(world: Advance) -> tuple[np.ndarray, dict[str, Any]]:
     if world.final_observation is None:
         return np.zeros_like(world.episode_end), {}
     return world.episode_end.copy(), {"final_obs": world.final_observation}
+
+
+def chosen(venv: HiddenScoreVectorEnv, actions: np.ndarray) -> np.ndarray:
+    """Discrete actions [B]; a wrong shape, type or number is an error."""
+    actions = np.asarray(actions)
+    space = venv.single_action_space
+    assert isinstance(space, Discrete)
+    fits = actions.shape == (venv.num_envs,) and actions.dtype.kind in "iu"
+    if not fits or actions.min() < 0 or actions.max() >= space.n:
+        raise TaskError(
+            f"actions of {venv.task.id}: wanted {venv.num_envs} integers "
+            f"from 0 to {space.n - 1}; got {actions!r}"
+        )
+    return actions
 
 
 def sub_seeds(seed: int, step: int, num_envs: int) -> np.ndarray:

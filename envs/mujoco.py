@@ -20,6 +20,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from .clips import check_states
 from .hidden import FixedHorizonVectorEnv, HiddenScoreVectorEnv
 from .task import Robot, Task, TaskError
 
@@ -89,8 +90,7 @@ def draw(
     """Pictures [T, 480, 480, 3] of the states [T, qpos + qvel]."""
     robot = _renderer(task)
     positions, speeds = robot.model.nq, robot.model.nv
-    if states.shape[1:] != (positions + speeds,) or not np.isfinite(states).all():
-        raise TaskError(f"damaged clip: these are not states of {task.id}")
+    check_states(task, states, positions + speeds)
     frames = np.empty((len(states), SIDE, SIDE, 3), np.uint8)
     for frame, state in zip(frames, states, strict=True):
         robot.set_state(state[:positions], state[positions:])

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from gymnasium.spaces import Box
 
+from .clips import check_states
 from .hidden import FixedHorizonVectorEnv
 from .mujoco import RobotOptions, clipped
-from .task import Task, TaskError
+from .task import Task
 
 GRAVITY, DT, MAX_SPEED, MAX_TORQUE = 10.0, 0.05, 8.0, 2.0
 SIDE = 480
@@ -62,8 +63,7 @@ def draw(
     task: Task, options: dict[str, Any], seed: int, states: np.ndarray, lead: int, *, masked: bool
 ) -> np.ndarray:
     """Pictures [T, 480, 480, 3] of the states [T, 2]."""
-    if states.shape[1:] != (2,) or not np.isfinite(states).all():
-        raise TaskError(f"damaged clip: these are not states of {task.id}")
+    check_states(task, states, 2)
     return np.stack([_picture(float(angle)) for angle in states[:, 0]])
 
 

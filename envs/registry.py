@@ -12,7 +12,7 @@ from .dot import DOT
 from .games import GAMES
 from .hidden import HiddenScoreVectorEnv
 from .robots import ROBOTS
-from .task import Task, TaskError, did_you_mean, read_options
+from .task import Task, TaskError, did_you_mean, is_count, read_options
 
 _TASKS = {task.id: task for task in (*GAMES, *ROBOTS, DOT)}
 
@@ -40,11 +40,11 @@ def make_vec(task: str, *, num_envs: int, seed: int, **options: Any) -> HiddenSc
     Atari takes the options `sticky`, `noop_max`, `actions` and `threads`; the others none.
     """
     found = find_task(task)
-    if num_envs < 1 or seed < 0:
-        raise TaskError(f"wanted num_envs >= 1 and seed >= 0; got {num_envs=}, {seed=}")
+    if not is_count(num_envs) or num_envs < 1 or not is_count(seed):
+        raise TaskError(f"wanted integers num_envs >= 1 and seed >= 0; got {num_envs=}, {seed=}")
     module, env, record = _classes(found)
     settings = read_options(getattr(module, record), options, task=found.id)
-    return getattr(module, env)(found, num_envs=num_envs, seed=seed, options=settings)
+    return getattr(module, env)(found, num_envs=int(num_envs), seed=int(seed), options=settings)
 
 
 def drawer(task: Task) -> Callable[..., np.ndarray]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
 from .masks import Rectangle
 
 Domain = Literal["atari", "mujoco", "toy"]
@@ -77,6 +79,13 @@ def read_options(cls: type[OptionsT], given: Mapping[str, Any], *, task: str) ->
             hint = did_you_mean(name, known)
             raise TaskError(f"unknown option {name!r} for {task};{hint} {wanted}")
     return cls(**given)
+
+
+def is_count(value: object) -> bool:
+    """An integer of 0 or more; `True` is not one."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        return False
+    return bool(value >= 0)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

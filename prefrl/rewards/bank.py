@@ -43,6 +43,14 @@ class Steps:
     shape: tuple[int, int]
     """(S, T)"""
 
+    def rows(self, index: Tensor) -> Steps:
+        """The segments `index` [m]."""
+        S, T = self.shape
+        observation, action = (
+            x.view(S, T, *x.shape[1:])[index].flatten(0, 1) for x in (self.observation, self.action)
+        )
+        return Steps(observation=observation, action=action, shape=(len(index), T))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonBatch:
@@ -54,6 +62,14 @@ class ComparisonBatch:
     """[n] 1 second preferred, 0 first, 0.5 a tie."""
     counts: Tensor
     """[E, n] copies in each member's bootstrap; 0 means held out."""
+
+    def rows(self, index: Tensor) -> ComparisonBatch:
+        """The comparisons `index` [m]."""
+        S, T = self.steps.shape
+        both = torch.cat([index, index + S // 2])
+        return ComparisonBatch(
+            steps=self.steps.rows(both), target=self.target[index], counts=self.counts[:, index]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +110,11 @@ class LabelBank:
             counts=bootstrap_counts(label.query.id, self.members),
         )
         self._forget()
+
+    @property
+    def segment_steps(self) -> int:
+        """T of the segments kept."""
+        return len(next(iter(self._segments.values()))[1])
 
     def batch(self, index: Tensor) -> ComparisonBatch:
         """The comparisons `index` [n], counted from the oldest kept."""

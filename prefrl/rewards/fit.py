@@ -12,6 +12,7 @@ from prefrl.rewards.networks import StateReward
 
 SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
 L2_RANGE = (1e-7, 1e-1)
+CPU_CHUNK = 200  # frames per forward and backward: 1.5x the speed of 800 (caches)
 
 
 class RewardFitter:
@@ -37,6 +38,7 @@ class RewardFitter:
         self.optimiser = torch.optim.Adam(model.network.parameters(), lr=config.lr, fused=True)
         members, device = config.members, model.device
         self.l2 = torch.full((members,), config.l2, device=device)
+        self.chunk = config.batch
         # [2, E] smoothed training and hold-out loss
         self.losses = torch.full((2, members), torch.nan, device=device)
 
@@ -51,10 +53,17 @@ class RewardFitter:
         labelled = self.bank.recent_segments(self.config.normaliser_segments)
         _anchor_inputs(self.model, labelled)
         self.model.network.train()
+        self.chunk = self._comparisons_at_once()
         for _ in range(steps):
             self._step(self._draw())
         self.model.normalise_on(labelled.observation, labelled.action)
         return {**self._figures(), "reward/updates": float(steps)}
+
+    def _comparisons_at_once(self) -> int:
+        """All of a batch, except for pixels on a CPU; batch statistics are those of a chunk."""
+        if self.model.device.type != "cpu" or self.model.spaces.kind != "pixels":
+            return self.config.batch
+        return max(CPU_CHUNK // (2 * self.bank.segment_steps), 1)
 
     def _draw(self) -> ComparisonBatch:
         n = min(self.config.batch, len(self.bank))
@@ -62,16 +71,23 @@ class RewardFitter:
         return self.bank.batch(order[:n])
 
     def _step(self, batch: ComparisonBatch) -> None:
-        difference = self._difference(batch)
-        target = batch.target.expand_as(difference)
-        loss = bradley_terry_loss(difference, target, error=self.config.error)  # [E, n]
-        train = _weighted(loss, batch.counts)
-        penalty = torch.stack([w.flatten(1).square().sum(1) for w in self._weights()]).sum(0)
+        """One gradient step; a large batch is evaluated in chunks, gradients accumulated."""
+        held_out = (batch.counts == 0).float()  # [E, n]
+        weight = batch.counts / batch.counts.sum(1, keepdim=True).clamp_min(1)
+        losses = torch.zeros_like(self.losses)  # [2, E]
         self.optimiser.zero_grad(set_to_none=True)
-        (torch.nan_to_num(train) + self.l2 * penalty).sum().backward()
+        for part in torch.arange(len(batch.target), device=self.model.device).split(self.chunk):
+            chunk = batch.rows(part)
+            difference = self._difference(chunk)
+            target = chunk.target.expand_as(difference)
+            loss = bradley_terry_loss(difference, target, error=self.config.error)  # [E, m]
+            (loss * weight[:, part]).sum().backward()
+            seen = torch.stack([chunk.counts, held_out[:, part]])
+            losses += (loss.detach() * seen).sum(-1)
+        penalty = torch.stack([w.flatten(1).square().sum(1) for w in self._weights()]).sum(0)
+        (self.l2 * penalty).sum().backward()
         self.optimiser.step()
-        held_out = _weighted(loss.detach(), (batch.counts == 0).float())
-        self._steer(torch.stack([train.detach(), held_out]))
+        self._steer(losses / torch.stack([batch.counts, held_out]).sum(-1))
 
     def _difference(self, batch: ComparisonBatch) -> Tensor:
         """[E, n] return of the second segments minus that of the first."""
@@ -144,11 +160,6 @@ class RewardFitter:
         """The inverse of `state`."""
         self.l2 = state["l2"].to(self.model.device)
         self.losses = state["losses"].to(self.model.device)
-
-
-def _weighted(loss: Tensor, weight: Tensor) -> Tensor:
-    """[E, n], [E, n] -> [E] weighted mean; nan where nothing has weight."""
-    return (loss * weight).sum(1) / weight.sum(1)
 
 
 def _anchor_inputs(model: RewardModel, labelled: Steps) -> None:

@@ -172,9 +172,7 @@ class StateReward(RewardNetwork):
 class BatchedLinear(nn.Module):
     """E linear layers at once: [E, n, inputs] -> [E, n, outputs]."""
 
-    def __init__(
-        self, members: int, inputs: int, outputs: int, generator: torch.Generator
-    ) -> None:
+    def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))

@@ -1,0 +1,202 @@
+"""Steps per second of prefrl and of stable-baselines3, side by side in one run.
+
+    .venv/bin/python benchmarks/speed.py --out runs/reference/speed
+
+Every figure is a ratio within one run: absolute speeds drift with the machine. The contestants
+take turns, `--rounds` times each, and the medians are compared. Same hyperparameters on both
+sides (those of `PONG` and `CHEETAH` below), same network, same number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import prefrl
+
+PONG = {"num_envs": 8, "rollout_steps": 128}
+PONG_PPO = {
+    "lr": 2.5e-4, "epochs": 4, "minibatches": 4, "clip": 0.1, "entropy_coef": 0.01, "lam": 0.95
+}  # fmt: skip
+CHEETAH = {"num_envs": 8, "rollout_steps": 256}
+CHEETAH_PPO = {
+    "lr": 3e-4, "epochs": 10, "minibatches": 32, "clip": 0.2, "entropy_coef": 0.0, "lam": 0.95
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run all comparisons and write `speed.json`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/reference/speed"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="length of each measurement")
+    args = parser.parse_args()
+    pong, cheetah = int(16_384 * args.scale), int(32_768 * args.scale)
+    table = [
+        compare("Pong, PPO on the true reward", sb3_pong, ours_pong, pong, args.rounds),
+        compare("HalfCheetah, the same", sb3_cheetah, ours_cheetah, cheetah, args.rounds),
+        loop_overhead("ALE/Pong-v5", int(98_304 * args.scale), args.rounds),
+        loop_overhead("HalfCheetah-v5", int(131_072 * args.scale), args.rounds),
+    ]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "speed.json").write_text(
+        json.dumps({"machine": machine(), "rows": table}, indent=1)
+    )
+
+
+def compare(
+    name: str,
+    theirs: Callable[[int], float],
+    ours: Callable[[int], float],
+    steps: int,
+    rounds: int,
+) -> dict[str, Any]:
+    """Median steps per second of both, taking turns."""
+    speeds = [(theirs(steps), ours(steps)) for _ in range(rounds)]
+    sb3, prefrl_ = (statistics.median(column) for column in zip(*speeds, strict=True))
+    row = {"what": name, "sb3": round(sb3), "prefrl": round(prefrl_), "ratio": prefrl_ / sb3}
+    print(f"{name}: stable-baselines3 {sb3:,.0f}/s, prefrl {prefrl_:,.0f}/s: {row['ratio']:.2f}x")
+    return row
+
+
+def loop_overhead(task: str, steps: int, rounds: int) -> dict[str, Any]:
+    """The recipe's preference loop against the recipe's PPO on the true reward.
+
+    Labels are scaled down with the steps, so that asking and fitting have the share of the
+    time that they have over the recipe's whole run.
+    """
+    from prefrl.recipes import recipe_for
+
+    recipe = recipe_for(task)
+    labels = max(round(recipe.labels * steps / recipe.steps), 20)
+    speeds = [
+        (
+            ours(task, steps, reward="true", labels=0),
+            ours(task, steps, labels=labels, queries={"every": steps // 4}),
+        )
+        for _ in range(rounds)
+    ]
+    plain, loop = (statistics.median(column) for column in zip(*speeds, strict=True))
+    slower = 1 - loop / plain
+    name = f"{task}, the preference loop against plain PPO"
+    print(f"{name}: {loop:,.0f}/s against {plain:,.0f}/s: {slower:.1%} slower")
+    return {"what": name, "plain": round(plain), "loop": round(loop), "slower": slower}
+
+
+def ours_pong(steps: int) -> float:
+    """Steps per second on Pong, Nature CNN, six actions as in SB3."""
+    return ours(
+        "ALE/Pong-v5",
+        steps,
+        reward="true",
+        labels=0,
+        ppo=PONG_PPO,
+        policy={"trunk": "nature"},
+        env={"actions": "minimal"},
+        **PONG,
+    )
+
+
+def ours_cheetah(steps: int) -> float:
+    """Steps per second on HalfCheetah."""
+    return ours("HalfCheetah-v5", steps, reward="true", labels=0, ppo=CHEETAH_PPO, **CHEETAH)
+
+
+def ours(task: str, steps: int, **settings: Any) -> float:
+    """Steps per second of the loop, without start-up, checkpoints and the first rollout."""
+    from prefrl.loop.metrics import read_metrics
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = prefrl.train(
+            task, out=folder, steps=steps, checkpoint_every=10 * steps, video=False, **settings
+        )
+        rows = read_metrics(run.metrics)[1:]
+    seconds = sum(v for row in rows for k, v in row.items() if k in PARTS)
+    each = rows[1]["step"] - rows[0]["step"]
+    return len(rows) * each / seconds
+
+
+PARTS = ("time/act", "time/feedback", "time/reward", "time/learn", "time/other")
+
+
+def sb3_pong(steps: int) -> float:
+    """Steps per second of SB3's PPO on Pong with its own Atari wrappers."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_atari_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    venv = VecFrameStack(
+        make_atari_env("ALE/Pong-v5", PONG["num_envs"], wrapper_kwargs={"frame_skip": 4},
+                       env_kwargs={"frameskip": 1, "repeat_action_probability": 0.0}),
+        n_stack=4,
+    )  # fmt: skip
+    model = PPO(
+        "CnnPolicy", venv, n_steps=128, n_epochs=4, batch_size=256, learning_rate=2.5e-4,
+        clip_range=0.1, ent_coef=0.01, gae_lambda=0.95, device="cpu", seed=0,
+    )  # fmt: skip
+    return _timed(model, steps)
+
+
+def sb3_cheetah(steps: int) -> float:
+    """Steps per second of SB3's PPO on HalfCheetah with 8 environments."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    venv = make_vec_env("HalfCheetah-v5", CHEETAH["num_envs"], seed=0)
+    model = PPO("MlpPolicy", venv, n_steps=256, n_epochs=10, batch_size=64, device="cpu", seed=0)
+    return _timed(model, steps)
+
+
+def _timed(model: Any, steps: int) -> float:
+    """Steps per second without the first rollout, during which caches warm up."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    class Marks(BaseCallback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.marks: list[tuple[float, int]] = []
+
+        def _on_rollout_start(self) -> None:
+            self.marks.append((time.perf_counter(), self.num_timesteps))
+
+        def _on_step(self) -> bool:
+            return True
+
+    marks = Marks()
+    model.learn(steps, callback=marks)
+    first = marks.marks[1]
+    seconds, done = time.perf_counter() - first[0], model.num_timesteps - first[1]
+    model.get_env().close()
+    return done / seconds
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import torch
+
+    return {
+        "cpus": os.cpu_count(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "bf16": bool(torch.cpu._is_avx512_bf16_supported()),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The whole loop on the built-in world: it learns, resumes bit for bit, and never sees the score."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from envs import ScoreStep, make_vec
+from prefrl.config import TrainConfig
+from prefrl.errors import UserError
+from prefrl.feedback import FeedbackStore
+from prefrl.loop.metrics import read_metrics
+from prefrl.loop.rundir import RunDir
+from prefrl.loop.state import Run
+from prefrl.loop.train import Stop, learn
+from prefrl.recipes import recipe_for
+from prefrl.run import make_rater, make_schedule
+
+DOT = "prefrl/Dot-v0"
+SHORT: dict[str, Any] = {"labels": 40, "steps": 8_960, "checkpoint_every": 3_200}
+
+
+def config(**settings: Any) -> TrainConfig:
+    return dataclasses.replace(recipe_for(DOT), **settings)
+
+
+@contextmanager
+def running(
+    directory: Path,
+    config: TrainConfig,
+    *,
+    rater: Any = None,
+    scramble: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Iterator[Run]:
+    """The parts of one run, begun or resumed in `directory`."""
+    venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed)
+    if scramble is not None:
+        venv = Scrambled(venv, scramble)  # type: ignore[assignment]
+    rundir = RunDir.prepare(directory, config)
+    begun = (directory / "labels.db").exists()
+    opened = (
+        FeedbackStore.open(directory)
+        if begun
+        else FeedbackStore.create(directory, task=config.task, seed=config.seed)
+    )
+    with opened as store:
+        run = Run(
+            config,
+            rundir,
+            venv=venv,
+            rater=rater or make_rater(config),
+            schedule=make_schedule(config),
+            store=store,
+            device=torch.device("cpu"),
+        )
+        run.resume()
+        yield run
+
+
+class Scrambled:
+    """A vector environment whose hidden score is changed."""
+
+    def __init__(self, venv: Any, scramble: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._venv, self._scramble = venv, scramble
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._venv, name)
+
+    @property
+    def score(self) -> ScoreStep:
+        step = self._venv.score
+        return dataclasses.replace(
+            step,
+            true_reward=self._scramble(step.true_reward),
+            episode_return=self._scramble(step.episode_return),
+        )
+
+
+class Replay:
+    """Gives the answers of a finished run, whatever the segments are worth."""
+
+    def __init__(self, source: Path, fallback: Any) -> None:
+        with FeedbackStore.open(source) as store:
+            self.choices = {x.query.id: x.comparison for x in store.labels(after=0)}
+        self.oracle = fallback
+
+    def answer(self, query: Any, segments: Any, context: Any) -> Any:
+        given = self.oracle.answer(query, segments, context)
+        return dataclasses.replace(given, comparison=self.choices[query.id])
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    policy = {f"policy.{k}": v for k, v in run.policy.state_dict().items()}
+    return {k: v.clone() for k, v in (policy | run.model.state()).items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_dot_is_learned_from_200_comparisons(tmp_path: Path) -> None:
+    settings = config(seed=1)
+    with running(tmp_path / "run", settings) as run:
+        learn(run)
+        learned = run.episodes.mean_return()
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    first = next(r["episode/true_return"] for r in rows if "episode/true_return" in r)
+    assert first < -18  # a random walk: about -20
+    assert learned > -8  # walking there takes about -5
+    assert max(r.get("feedback/labels", 0) for r in rows) <= settings.labels
+
+
+def test_no_labels_teach_nothing(tmp_path: Path) -> None:
+    with running(tmp_path / "run", config(labels=0, steps=25_600)) as run:
+        learn(run)
+        assert run.episodes.mean_return() < -15
+
+
+def test_a_negated_oracle_teaches_the_opposite(tmp_path: Path) -> None:
+    settings = config(rater="negated")
+    with running(tmp_path / "run", settings) as run:
+        learn(run)
+        assert run.episodes.mean_return() < -25  # farther from the goal than a random walk
+
+
+@pytest.mark.parametrize("interruptions", [(2_000,), (3_200, 3_840, 7_000)])
+def test_a_run_that_is_stopped_and_resumed_ends_bit_identical(
+    tmp_path: Path, interruptions: tuple[int, ...]
+) -> None:
+    with running(tmp_path / "alone", config(**SHORT)) as run:
+        learn(run)
+        alone = weights(run)
+    for step in interruptions:
+        with running(tmp_path / "stopped", config(**SHORT)) as run:
+            learn(run, stop=StopAt(run, step))
+            assert run.step < SHORT["steps"]
+    with running(tmp_path / "stopped", config(**SHORT)) as run:
+        learn(run)
+        assert same(weights(run), alone)
+    one, other = (read_metrics(tmp_path / x / "metrics.jsonl") for x in ("alone", "stopped"))
+    assert [untimed(r) for r in one] == [untimed(r) for r in other]
+
+
+class StopAt(Stop):
+    """Asks to stop once the run has reached a step."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self._run, self._step = run, step
+
+    @property
+    def asked(self) -> bool:  # type: ignore[override]
+        return self._run.step >= self._step
+
+
+def untimed(row: dict[str, float]) -> dict[str, float]:
+    return {k: v for k, v in row.items() if not k.startswith("time/")}
+
+
+def test_labels_stored_after_the_last_checkpoint_are_used_when_the_run_comes_by_again(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path / "alone", config(**SHORT)) as run:
+        learn(run)
+        alone, labels = weights(run), run.store.labels(after=0)
+    with running(tmp_path / "killed", config(**SHORT)) as run, pytest.raises(Killed):
+        learn(run, stop=KillAt(run, 8_000))  # long after the checkpoint at 6,400
+    with running(tmp_path / "killed", config(**SHORT)) as run:
+        learn(run)
+        assert same(weights(run), alone)
+        assert [x.query.id for x in run.store.labels(after=0)] == [x.query.id for x in labels]
+
+
+class Killed(BaseException):
+    """Nothing on the way may catch it."""
+
+
+class KillAt(StopAt):
+    """Dies without saving a checkpoint."""
+
+    @property
+    def asked(self) -> bool:  # type: ignore[override]
+        if super().asked:
+            raise Killed
+        return False
+
+
+@pytest.mark.parametrize(
+    "scramble",
+    [
+        lambda x: -x,
+        lambda x: 0 * x,
+        lambda x: x + np.random.default_rng(0).normal(size=x.shape),
+    ],
+    ids=["negated", "zero", "noise"],
+)
+def test_scrambling_the_true_reward_changes_no_weight_when_the_labels_are_replayed(
+    tmp_path: Path, scramble: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    with running(tmp_path / "honest", config(**SHORT)) as run:
+        learn(run)
+        honest = weights(run)
+    replay = Replay(tmp_path / "honest", make_rater(config(**SHORT)))
+    with running(tmp_path / "other", config(**SHORT), rater=replay, scramble=scramble) as run:
+        learn(run)
+        assert same(weights(run), honest)
+
+
+def test_scrambling_the_true_reward_changes_the_weights_when_it_is_what_the_oracle_reads(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path / "honest", config(**SHORT)) as run:
+        learn(run)
+        honest = weights(run)
+    with running(tmp_path / "other", config(**SHORT), scramble=lambda x: -x) as run:
+        learn(run)
+        assert not same(weights(run), honest)
+
+
+def test_the_rater_has_its_own_randomness(tmp_path: Path) -> None:
+    """The first rollout, before any label, does not depend on who will answer."""
+    rollouts = []
+    for rater in ("oracle", "mistake"):
+        with running(tmp_path / rater, config(rater=rater)) as run:
+            for _ in range(30):
+                experience = run.collector.collect()
+                run.step += experience.true_reward.size
+                run.recorder.add(experience, policy_step=run.step)
+            rollouts.append(run.collector.collect().action)
+    assert torch.equal(*rollouts)
+
+
+def test_a_directory_of_other_settings_is_refused_and_left_alone(tmp_path: Path) -> None:
+    RunDir.prepare(tmp_path / "run", config(**SHORT))
+    before = sorted(p.name for p in (tmp_path / "run").iterdir())
+    with pytest.raises(UserError, match="labels was 40, now 41"):
+        RunDir.prepare(tmp_path / "run", config(**SHORT | {"labels": 41}))
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before

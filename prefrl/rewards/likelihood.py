@@ -55,6 +55,8 @@ def plackett_luce_loss(ranked: Tensor) -> Tensor:
 def tie_aware_accuracy(difference: Tensor, target: Tensor) -> Tensor:
     """Share of decided comparisons whose sign is right; ties take no part.
 
+    A difference of exactly 0 is half right, whichever side the rater took.
+
     Args:
         difference: [n] return of the second segment minus that of the first.
         target: [n] 1, 0 or 0.5.
@@ -63,5 +65,5 @@ def tie_aware_accuracy(difference: Tensor, target: Tensor) -> Tensor:
         scalar; nan when every comparison is a tie.
     """
     decided = target != 0.5
-    right = (difference > 0) == (target > 0.5)
-    return right[decided].float().mean()
+    right = ((difference > 0) == (target > 0.5)).float()
+    return torch.where(difference == 0, 0.5, right)[decided].mean()

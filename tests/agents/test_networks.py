@@ -86,7 +86,7 @@ def test_normaliser_by_hand() -> None:
     assert normaliser(torch.tensor([4.0])).item() == pytest.approx(2.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     seed=st.integers(0, 2**31),

@@ -60,7 +60,7 @@ def test_gae_keeps_environments_apart() -> None:
     assert got[0].tolist() == one[0].tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31),
     B=st.integers(1, 3),

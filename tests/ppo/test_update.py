@@ -209,6 +209,16 @@ def test_explained_variance_by_hand() -> None:
     assert figures["ppo/explained_variance"] == pytest.approx(1 - 4 / (20 / 3))
 
 
+def test_the_gradient_is_a_mean_over_the_real_steps() -> None:
+    # value 0, rewards 1, 2, 6 and padding: d(.5 * 1/2 mean (V - R)^2) = .5 * -(1 + 2 + 6) / 3
+    bandit, arm = Bandit(), torch.zeros(1, 4, dtype=torch.int64)
+    rollout = rollout_of(bandit, arm, torch.tensor([[1.0, 2.0, 6.0, 50.0]]))
+    rollout = replace(rollout, mask=torch.tensor([[True, True, True, False]]))
+    ppo(bandit, chunk=1, max_grad_norm=1e9, value_coef=0.5).update(rollout, progress=0.0)
+    assert bandit.guess.grad is not None
+    assert bandit.guess.grad.item() == pytest.approx(-1.5)
+
+
 def test_updates_repeat_bit_for_bit() -> None:
     def weights() -> Tensor:
         bandit = Bandit()

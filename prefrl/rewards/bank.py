@@ -65,7 +65,7 @@ class ComparisonBatch:
 
     def rows(self, index: Tensor) -> ComparisonBatch:
         """The comparisons `index` [m]."""
-        S, T = self.steps.shape
+        S = self.steps.shape[0]
         both = torch.cat([index, index + S // 2])
         return ComparisonBatch(
             steps=self.steps.rows(both), target=self.target[index], counts=self.counts[:, index]

@@ -1,4 +1,4 @@
-"""The whole loop on the built-in world: it learns, resumes bit for bit, and never sees the score."""
+"""The whole loop on the built-in world: it learns, resumes bit for bit, leaks nothing."""
 
 from __future__ import annotations
 

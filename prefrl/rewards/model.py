@@ -55,10 +55,10 @@ class RewardConfig:
     def __post_init__(self) -> None:
         for name in ("members", "lr", "batch", "keep", "scale", "normaliser_segments"):
             if not getattr(self, name) > 0:
-                raise UserError(f"reward.{name}: got {getattr(self, name)}, wanted more than 0")
+                raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
         for name in ("error", "dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"reward.{name}: got {getattr(self, name)}, wanted 0 to below 1")
+                raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 to below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +238,7 @@ def _network(
 
 def _model_directory(path: Path) -> Path:
     """`path` itself, or the newest checkpoint below a run directory."""
-    found = sorted(path.glob("checkpoints/*/reward_model.json"))
+    found = sorted(path.glob("checkpoints/step-*/reward_model.json"))
     candidates: list[Any] = [path / "reward_model.json", *reversed(found)]
     for candidate in candidates:
         if candidate.is_file():

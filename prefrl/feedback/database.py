@@ -28,7 +28,11 @@ PRAGMAS = (
     "trusted_schema=OFF",
     "cell_size_check=ON",
 )
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+DAMAGED = {  # SQLITE_ERROR: our statements are fixed, so the tables are not as we made them
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_ERROR,
+}
 UNREACHABLE = {
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
@@ -137,6 +141,8 @@ class Database:
                 f"{self.path} is not a {name} of prefrl (application id {application:#x}, "
                 f"wanted {schema.application_id:#x}): give another run directory"
             )
+        if not blank and version < 1:
+            raise self.damaged(f"its schema version is {version}")
         if version > len(schema.migrations):
             raise UserError(
                 f"{self.path} was written by a newer prefrl (schema {version}, this one knows "

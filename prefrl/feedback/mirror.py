@@ -6,7 +6,6 @@ call and at each opening, so it may lack its last lines but never has more than 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -49,23 +48,17 @@ class Mirror:
             return 0
 
 
-def check_not_behind(mirror: Mirror, newest: int) -> None:
-    """Is the database, with labels up to `newest`, as new as its mirror?
+def check_not_behind(mirror: Mirror, last: int, newest: int) -> None:
+    """Is the database, with labels up to `newest`, as new as its mirror, up to `last`?
 
     Raises:
         DamagedStore: answers are missing from the database.
     """
-    last = mirror.last_seq()
     if last > newest:
         raise DamagedStore(
             f"{mirror.path.parent / 'labels.db'} ends at label {newest}, {mirror.path} at "
             f"{last}: the database is older than its answers; restore the newest backup"
         )
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Was there no room?"""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _last_line(data: bytes) -> tuple[int, int]:

@@ -14,9 +14,9 @@ import numpy as np
 from prefrl.errors import UserError
 from prefrl.feedback.database import Database
 from prefrl.feedback.errors import DamagedSegment, DiskFull
-from prefrl.feedback.mirror import Mirror, check_not_behind, is_disk_full
+from prefrl.feedback.mirror import Mirror, check_not_behind
 from prefrl.feedback.records import Answer, Comparison, Label, Query
-from prefrl.feedback.reserve import Reserve
+from prefrl.feedback.reserve import FULL, Reserve
 from prefrl.feedback.schema import CLIPS, LABELS, clip_sha, row_sha
 from prefrl.feedback.segment import Segment, decode_view, encode_view
 
@@ -47,7 +47,8 @@ class FeedbackStore:
             if not had_clips and self.counts()["segments"]:
                 raise UserError(f"no clips.db in {directory}: restore it, labels.db refers to it")
             self._clips = Database(directory / "clips.db", CLIPS, on_full=free, create=True)
-            check_not_behind(self._mirror, self._newest())
+            last = self._mirror.last_seq()  # before the database: another process may append
+            check_not_behind(self._mirror, last, self._newest())
             self._top_up()
             self._reserve.fill()
         except BaseException:
@@ -285,7 +286,7 @@ class FeedbackStore:
         try:
             self._mirror.top_up(self._mirror_rows)
         except OSError as error:
-            if not is_disk_full(error):
+            if error.errno not in FULL:
                 raise
             raise DiskFull(
                 f"the disk of {self._mirror.path} is full; {self._reserve.free()}: the answers "

@@ -1,0 +1,33 @@
+"""How unsure an ensemble is."""
+
+import math
+
+import pytest
+import torch
+
+from prefrl.rewards import disagreement
+
+
+def test_disagreement_by_hand() -> None:
+    # member 0: second better by log 3, P = 3/4; member 1: worse by log 3, P = 1/4
+    # standard deviation of (.75, .25) with n - 1: sqrt(2 * .25^2) = .25 sqrt(2)
+    returns = torch.tensor([[0.0, math.log(3)], [math.log(3), 0.0]])
+    got = disagreement(returns, torch.tensor([[0, 1]]))
+    assert got.item() == pytest.approx(0.25 * math.sqrt(2))
+
+
+def test_members_of_one_mind_do_not_disagree() -> None:
+    returns = torch.tensor([[0.0, 5.0, 1.0]] * 3)
+    assert disagreement(returns, torch.tensor([[0, 1], [1, 2]])).tolist() == [0.0, 0.0]
+
+
+def test_disagreement_does_not_depend_on_the_order_of_the_pair() -> None:
+    returns = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    pairs = torch.tensor([[0, 1], [2, 5], [3, 4]])
+    torch.testing.assert_close(disagreement(returns, pairs), disagreement(returns, pairs.flip(1)))
+
+
+def test_disagreement_is_about_preferences_not_about_the_size_of_returns() -> None:
+    # both members are sure of the second: 100 against 50 is no disagreement
+    returns = torch.tensor([[0.0, 100.0], [0.0, 50.0]])
+    assert disagreement(returns, torch.tensor([[0, 1]])).item() == pytest.approx(0, abs=1e-6)

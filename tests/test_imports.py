@@ -35,15 +35,16 @@ MAY_IMPORT = {
 COMPOSITION_ROOT = (
     "prefrl.cli",
     "prefrl.commands",
+    "prefrl.film",
     "prefrl.recipes",
     "prefrl.run",
     "prefrl.train",
     "prefrl.sb3",
     "prefrl.bench",
 )
-"""With `prefrl/__init__.py`, the only modules that may import `envs`."""
+"""With `prefrl/__init__.py`, the only modules that may import `envs`; no room may import them."""
 ONLY_IN = {
-    "pygame": ("clip_viewer", "prefrl.commands.watch"),
+    "pygame": ("clip_viewer", "prefrl.watch"),
     "transformers": ("prefrl.language",),
     "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
     "ale_py": ("envs",),

@@ -92,7 +92,7 @@ def test_an_atari_clip_shows_the_observations_that_the_agent_saw(task, options):
     venv.close()
 
 
-@pytest.mark.parametrize(("task", "options"), ATARI_CASES)
+@pytest.mark.parametrize(("task", "options"), ATARI_CASES[::2])
 def test_a_recipes_actions_and_seed_repeat_the_agents_frames_bit_for_bit(task, options):
     venv, seen = played(task, 260, num_envs=3, **options)
     recipe = venv.clip_recipe(env=2, start=235, steps=25)

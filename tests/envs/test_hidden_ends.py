@@ -1,11 +1,14 @@
 """Atari's episode ends are invisible: the agent sees one endless film."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 
 from envs import make_vec
 
 
+@lru_cache
 def film(task, *, num_envs, steps, seed=0):
     """Observations [steps + 1, B, 4, 84, 84] of random play, and hidden ends [steps, B]."""
     venv = make_vec(task, num_envs=num_envs, seed=seed)

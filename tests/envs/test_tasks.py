@@ -92,7 +92,7 @@ def test_reset_at_repeats_sticky_actions_too():
     venv.close()
 
 
-@pytest.mark.parametrize("task", ALL)
+@pytest.mark.parametrize("task", ["ALE/Breakout-v5", "ALE/Pong-v5", *FIXED])
 def test_sub_environments_have_seeds_of_their_own(task):
     venv = make_vec(task, num_envs=4, seed=0)
     films = [venv.reset_at(0)]

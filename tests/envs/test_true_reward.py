@@ -6,12 +6,14 @@ import pytest
 
 from envs import make_vec
 from envs.hidden import sub_seeds
+from envs.mujoco import _quiet_models
 
 
 def side_by_side(task, steps, *, size=1.0):
     """Per step: our observation and true reward; Gymnasium's observation, reward, end, info."""
     venv = make_vec(task, num_envs=1, seed=4)
-    theirs = gymnasium.make(task).unwrapped
+    with _quiet_models():
+        theirs = gymnasium.make(task).unwrapped
     ours, (start, _) = venv.reset_at(0), theirs.reset(seed=int(sub_seeds(4, 0, 1)[0]))
     assert np.array_equal(ours[0], start[: ours.shape[1]].astype(np.float32))
     rng, space = np.random.default_rng(0), venv.single_action_space

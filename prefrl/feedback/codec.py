@@ -158,7 +158,7 @@ def _decompress(body: bytes, size: int) -> bytearray:
     except zstandard.ZstdError as error:
         raise DamagedSegment(f"damaged segment: its body does not unpack ({error})") from error
     if len(raw) != size:
-        _damaged(f"a body of {len(raw)} bytes, wanted {size}")
+        _damaged(f"a body that unpacks to {len(raw)} bytes, wanted {size}")
     return raw
 
 

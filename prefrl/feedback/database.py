@@ -106,9 +106,9 @@ class Database:
             DamagedStore: a row is not what was written.
         """
         found = self.rows(f"SELECT * FROM {table} {where}", values)
-        for row in found:
-            if row_sha(dict(row)) != row["row_sha"]:
-                raise self.damaged(f"the {table} {row['id']!r} is not what was written")
+        for row in map(dict, found):
+            if row_sha(row) != row.get("row_sha"):
+                raise self.damaged(f"the {table} {row.get('id')!r} is not what was written")
         return found
 
     def check(self) -> None:
@@ -179,6 +179,8 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # the name of a table or column
+            raise self.damaged(str(error)) from error
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
             if code == sqlite3.SQLITE_FULL:

@@ -98,6 +98,13 @@ def test_myopic_weighs_the_last_step_one() -> None:
     assert choice(oracle, [10.0, 0.0, 0.0], [0.0, 0.0, 8.0]) == "first"
 
 
+def test_the_end_penalty_weighs_as_much_as_the_last_step_for_the_myopic() -> None:
+    """0.9 * 1 + 2 - 2 = 0.9 * 1 + 0"""
+    dead, alive = segment([1.0, 2.0], t0=0, ended=True), segment([1.0, 0.0], t0=1)
+    oracle = make_oracle("myopic", seed=0, end_penalty=2.0)
+    assert oracle.answer(ask(dead, alive), (dead, alive), CONTEXT).comparison.choice == "tie"
+
+
 def test_the_crowd_ties_small_differences_errs_and_abstains() -> None:
     """Spread 1: ties below 0.45; 2 % cannot; of the rest 7.5 % err. 3 sd: 0.02."""
     assert share("crowd", "tie", [0.0], [0.44]) == pytest.approx(0.98, abs=0.01)

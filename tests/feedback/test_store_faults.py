@@ -183,6 +183,9 @@ def test_a_lagging_mirror_with_a_torn_line_is_topped_up(run: Path) -> None:
         mirror.write_bytes(whole[:cut])
         FeedbackStore.open(run).close()
         assert mirror.read_bytes() == whole
+    mirror.write_bytes(whole + b'{"seq": 4, "id": ')
+    FeedbackStore.open(run).close()
+    assert mirror.read_bytes() == whole
     mirror.unlink()
     FeedbackStore.open(run).close()
     assert mirror.read_bytes() == whole

@@ -1,0 +1,168 @@
+"""The reward model: normalised where it was labelled, frozen in between, saved exactly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from prefrl.errors import UserError
+from prefrl.rewards import RewardConfig, RewardModel, Spaces
+from prefrl.rewards.model import CHUNK
+from tests.rewards.helpers import segment, states
+
+STATES = Spaces(kind="states", observation=(1,), actions=1, discrete=False)
+PIXELS = Spaces(kind="pixels", observation=(44, 44, 2), actions=2, discrete=True)
+
+
+def model(
+    spaces: Spaces = STATES, *, dtype: torch.dtype = torch.float32, **settings: float
+) -> RewardModel:
+    return RewardModel.build(
+        spaces,
+        RewardConfig(**settings),  # type: ignore[arg-type]
+        dtype=dtype,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def steps(n: int, *, spaces: Spaces = STATES, seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    if spaces is PIXELS:
+        shape = (n, 44, 44, 2)
+        return torch.randint(256, shape, generator=generator, dtype=torch.uint8), torch.zeros(n)
+    return 3 + torch.randn(n, 1, generator=generator), torch.randn(n, 1, generator=generator)
+
+
+def test_every_step_scores_zero_before_the_first_fit() -> None:
+    got = model().score([states(1.0, 2.0), states(5.0, 6.0)])
+    assert got.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_one_member_has_mean_zero_and_the_scale_on_the_labelled_steps() -> None:
+    made, labelled = model(members=1, scale=0.05), steps(200)
+    made.normalise_on(*labelled)
+    got = made.score_steps(labelled[0][None], labelled[1][None])
+    assert got.mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert got.std().item() == pytest.approx(0.05, rel=1e-4)
+
+
+def test_members_are_normalised_one_by_one_and_then_averaged() -> None:
+    # a member whose outputs are a hundred times larger counts no more than the others
+    made, labelled = model(members=2, scale=1.0), steps(200)
+    assert len(made.network.head.weight) == 2  # type: ignore[arg-type, union-attr]
+    plain = model(members=2, scale=1.0)
+    made.network.head.weight.data[1] *= 100  # type: ignore[union-attr, index]
+    for each in (made, plain):
+        each.normalise_on(*labelled)
+    x = steps(5, seed=2)
+    got, wanted = (m.score_steps(x[0][None], x[1][None]) for m in (made, plain))
+    torch.testing.assert_close(got, wanted)
+    raw = (made.members(*labelled) - made.mean[:, None]) / made.std[:, None]
+    torch.testing.assert_close(raw.mean(1), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(raw.std(1), torch.ones(2))
+
+
+def test_the_normaliser_is_frozen_while_the_model_rewards() -> None:
+    made = model()
+    made.normalise_on(*steps(100))
+    x = steps(4, seed=2)
+    before = made.score_steps(x[0][None], x[1][None])
+    far = 1000 + steps(500, seed=3)[0]
+    made.score_steps(far[None], torch.zeros(1, 500, 1))
+    assert torch.equal(made.score_steps(x[0][None], x[1][None]), before)
+
+
+def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:
+    made, x = model(PIXELS, dropout=0.5), steps(6, spaces=PIXELS)
+    made.network.train()
+    together = made.members(*x)
+    made.network.train()
+    alone = torch.cat([made.members(o[None], a[None]) for o, a in zip(*x, strict=True)], 1)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    assert not made.network.training
+
+
+def test_chunks_of_a_long_rollout_change_nothing() -> None:
+    made, x = model(), steps(CHUNK + 7)
+    whole = made.members(*x)
+    assert whole.shape == (3, CHUNK + 7)
+    torch.testing.assert_close(whole[:, CHUNK:], made.members(x[0][CHUNK:], x[1][CHUNK:]))
+
+
+def test_scores_of_segments_are_those_of_their_steps() -> None:
+    made = model()
+    made.normalise_on(*steps(50))
+    pair = [states(1.0, 2.0), states(3.0, 4.0)]
+    got = made.score(pair)
+    wanted = made.score_steps(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), torch.zeros(2, 2, 1))
+    assert torch.equal(got, wanted)
+
+
+def test_segment_returns_sum_the_raw_output_of_each_member() -> None:
+    made = model(scale=0.05)
+    made.normalise_on(*steps(50))  # must not enter: the likelihood is about raw returns
+    got = made.segment_returns([states(1.0, 2.0), states(3.0, 4.0)])
+    raw = made.members(torch.tensor([[1.0], [2.0], [3.0], [4.0]]), torch.zeros(4, 1))
+    torch.testing.assert_close(got, torch.stack([raw[:, :2].sum(1), raw[:, 2:].sum(1)], 1))
+
+
+@pytest.mark.parametrize("spaces", [STATES, PIXELS], ids=["states", "pixels"])
+def test_a_saved_model_scores_bit_for_bit_the_same(spaces: Spaces, tmp_path: Path) -> None:
+    made = model(spaces, members=2, scale=0.05)
+    labelled = steps(20, spaces=spaces)
+    made.network.train()
+    made.network(*labelled)  # moves the running statistics of batch normalisation
+    made.normalise_on(*labelled)
+    made.save(tmp_path)
+    back = RewardModel.load(tmp_path)
+    x = steps(8, spaces=spaces, seed=2)
+    assert torch.equal(
+        back.score_steps(x[0][None], x[1][None]), made.score_steps(x[0][None], x[1][None])
+    )
+    assert back.spaces == spaces
+    assert not any(f.suffix in (".pkl", ".pt") for f in tmp_path.iterdir())
+
+
+def test_a_model_fitted_in_bf16_scores_nearly_the_same_when_loaded(tmp_path: Path) -> None:
+    made, x = model(PIXELS, dtype=torch.bfloat16), steps(30, spaces=PIXELS)
+    made.network.train()
+    made.network(*x)
+    made.normalise_on(*x)
+    made.save(tmp_path)
+    a, b = (m.score_steps(x[0][None], x[1][None]) for m in (made, RewardModel.load(tmp_path)))
+    assert np.corrcoef(a.flatten(), b.flatten())[0, 1] > 0.98
+
+
+def test_an_unfitted_model_stays_unfitted_when_loaded(tmp_path: Path) -> None:
+    model().save(tmp_path)
+    assert not RewardModel.load(tmp_path).fitted
+
+
+def test_loading_a_run_takes_its_newest_whole_checkpoint(tmp_path: Path) -> None:
+    for name, scale in (("step-000000000010", 1.0), ("step-000000000020", 2.0), (".tmp-30", 3.0)):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        model(scale=scale).save(tmp_path / "checkpoints" / name)
+    assert RewardModel.load(tmp_path).scale == 2.0
+
+
+def test_a_directory_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".tmp-30").mkdir(parents=True)
+    model().save(tmp_path / "checkpoints" / ".tmp-30")
+    with pytest.raises(UserError, match=r"no reward model in .*: wanted reward_model\.json"):
+        RewardModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["members", "lr", "batch", "keep", "scale"])
+def test_impossible_settings_are_refused_by_the_name_they_were_given(setting: str) -> None:
+    with pytest.raises(UserError, match=rf"^model\.{setting}: got 0, wanted more than 0"):
+        RewardConfig(**{setting: 0})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^model\.error: got 1\.0, wanted 0 to below 1"):
+        RewardConfig(error=1.0)
+
+
+def test_scoring_needs_segments_of_one_length() -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        model().score([states(1.0), segment(np.zeros((2, 1), np.float32))])

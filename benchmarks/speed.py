@@ -124,7 +124,7 @@ def ours(task: str, steps: int, **settings: Any) -> float:
     return len(rows) * each / seconds
 
 
-PARTS = ("time/act", "time/feedback", "time/reward", "time/learn", "time/other")
+PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward", "learn", "other"))
 
 
 def sb3_pong(steps: int) -> float:

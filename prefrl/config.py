@@ -41,8 +41,10 @@ class EnvConfig:
 class QueryConfig:
     """Which clips are compared, and when."""
 
-    schedule: Literal["christiano_atari", "christiano_mujoco", "constant"] = "constant"
+    schedule: Literal["christiano_atari", "christiano_mujoco", "constant", "custom"] = "constant"
     """How the labels are spread over training; the Christiano forms ask more early."""
+    points: tuple[tuple[int, int], ...] = ()
+    """(step, labels by then) of the "custom" schedule, from step 0 to the last one."""
     initial: float = 0.25
     """Share of the labels asked before the policy learns."""
     every: int = 25_000
@@ -94,6 +96,8 @@ class TrainConfig:
     """Threads for torch on the CPU; 0: all cores."""
     checkpoint_every: int = 200_000
     """Steps between checkpoints; the environments start anew at each."""
+    video: bool = True
+    """Draw an MP4 of the final policy when the run is complete."""
     env: EnvConfig = field(default_factory=EnvConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)

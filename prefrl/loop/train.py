@@ -43,9 +43,11 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
         while run.step < config.steps and not stop.asked:
             experience = run.collector.collect()
             run.step += experience.true_reward.size
-            run.recorder.add(experience, policy_step=run.step)
             run.episodes.add(experience.episode_returns, experience.episode_lengths)
             clock.lap("act")
+
+            run.recorder.add(experience, policy_step=run.step)
+            clock.lap("record")
 
             figures = ask_and_fit(run)
             clock.lap("feedback")

@@ -41,12 +41,19 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
     _sync(temporary)
     final = root / f"step-{step:012d}"
     if final.exists():  # an interrupted run saves the same step again when it resumes
-        shutil.rmtree(final)
+        final.rename(root / f".tmp-old-{step:012d}")  # at once, where rmtree could be cut short
     temporary.rename(final)
     _sync(root)
-    for old in sorted(root.glob("step-*"))[:-KEPT]:
-        shutil.rmtree(old)
+    _forget(root, newest=final)
     return final
+
+
+def _forget(root: Path, *, newest: Path) -> None:
+    """Keep `newest` and those before it; later ones were damaged, or it would not follow."""
+    kept = [path for path in sorted(root.glob("step-*")) if path <= newest][-KEPT:]
+    for path in [*root.glob("step-*"), *root.glob(".tmp-*")]:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
 def newest_checkpoint(root: Path) -> Path | None:
@@ -73,10 +80,10 @@ def damage_in(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        hashes: dict[str, str] = manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        hashes = list(manifest["sha256"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is missing or unreadable"
-    for name, wanted in hashes.items():
+    for name, wanted in hashes:
         file = path / name
         if not file.is_file():
             return f"{name} is missing"

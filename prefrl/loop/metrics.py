@@ -104,7 +104,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def _cut(path: Path, step: int) -> None:
     rows = [row for row in read_metrics(path) if row["step"] <= step]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = path.with_name(path.name + ".new")
+    whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole.replace(path)  # so that a kill leaves the old lines or the new ones, never none
 
 
 class ProgressLine:

@@ -14,7 +14,7 @@ from prefrl.rewards.networks import (
     StateReward,
 )
 
-E, SIZE, FRAMES = 3, 44, 2  # 44 pixels: 13, 5, 3, 1 after the four convolutions
+E, SIZE, FRAMES = 3, 50, 2  # 50 pixels: 15, 6, 4, 2 after the four convolutions
 KINDS = ["pixels", "states", "discrete"]
 
 
@@ -134,7 +134,7 @@ def test_folded_batch_normalisation_equals_the_unfolded_one() -> None:
         assert isinstance(conv, torch.nn.Conv2d)
         x = F.conv2d(x, conv.weight, None, conv.stride, groups=conv.groups)
         x = F.leaky_relu(norm(x), LEAK)
-    x = x.view(6, E, -1).transpose(0, 1)
+    x = x.reshape(6, E, -1).transpose(0, 1)
     wanted = net.head(F.leaky_relu(net.hidden(x), LEAK)).squeeze(-1)
     torch.testing.assert_close(net(observation, action), wanted, atol=1e-5, rtol=1e-4)
 

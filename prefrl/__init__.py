@@ -16,8 +16,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import prefrl.sb3 as sb3
     from envs import make_vec
-    from prefrl import sb3
     from prefrl.errors import UserError
     from prefrl.feedback import FeedbackStore
     from prefrl.rewards import RewardModel

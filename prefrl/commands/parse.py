@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
+from itertools import dropwhile, takewhile
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
@@ -52,12 +53,18 @@ def one_line(box: str) -> str:
     >>> one_line("╭─ Oh ─╮\\n│ bad  │\\n│ x.   │\\n│ ──── │\\n│ help │\\n╰──────╯")
     'bad x'
     """
-    rows = [row.strip("│ ") for row in box.splitlines()[1:]]
-    end = next((i for i, row in enumerate(rows) if set(row) <= set("─╰╯")), len(rows))
-    text = " ".join(" ".join(rows[:end]).split())
+    rows = [row.strip("│ ") for row in box.splitlines()[1:]]  # without the title
+    inside = dropwhile(_is_rule, rows)
+    paragraph = takewhile(lambda row: not _is_rule(row), inside)
+    text = " ".join(" ".join(paragraph).split())
     for pattern, wording in PLAIN:
         text = re.sub(pattern, wording, text)
     return text.rstrip(".")
+
+
+def _is_rule(row: str) -> bool:
+    """Hyphens where the terminal knows no frames."""
+    return set(row) <= set("─╰╯-")
 
 
 def _unknown(given: str, cls: type[Any], prog: str) -> str:

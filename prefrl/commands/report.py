@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,5 +64,5 @@ def _print_table(summaries: Sequence[Summary]) -> None:
             "-" if math.isnan(one.holdout) else f"{one.holdout:.0%}",
             f"{one.minutes:.1f}",
         )
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 140)
+    wide = None if sys.stdout.isatty() else 140
+    Console(width=wide).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from prefrl.commands.parse import parse
@@ -28,5 +29,5 @@ def main(args: list[str], *, prog: str) -> None:
     table.add_column("what to prefer")
     for task in tasks():
         table.add_row(task.id, task.domain, task.instructions)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else 120)
+    wide = None if sys.stdout.isatty() else 120
+    Console(width=wide).print(table)

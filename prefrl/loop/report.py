@@ -11,12 +11,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from prefrl.config import TrainConfig, read_toml
@@ -62,8 +63,8 @@ def write_learning_curves(run: RunDir) -> Path:
         UserError: nothing has been logged yet.
     """
     config, rows = _read(run)
-    figure = Figure(figsize=(12.5, 7.2), dpi=130, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(12.5, 7.2), dpi=130, layout=layout)
     FigureCanvasAgg(figure)
     axes = figure.subplot_mosaic(LAYOUT)
     _draw_true_return(axes["true"], rows)
@@ -131,7 +132,7 @@ def _draw_labels(ax: Axes, rows: Sequence[Row], config: TrainConfig) -> None:
     ax.set_title("Labels")
     ax.set_ylabel(f"comparisons (of {config.labels:,})")
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _legend(ax, "lower right")
+    _legend(ax)
 
 
 def _draw_fit(ax: Axes, rows: Sequence[Row]) -> None:
@@ -146,7 +147,7 @@ def _draw_fit(ax: Axes, rows: Sequence[Row]) -> None:
     ax.set_ylabel("correlation, accuracy")
     values = np.concatenate([correlation, accuracy, [0.0]])
     ax.set_ylim(min(-0.05, 1.1 * float(values.min())), 1.05)
-    _legend(ax, "lower right")
+    _legend(ax)
 
 
 def _draw_speed(ax: Axes, rows: Sequence[Row]) -> None:
@@ -159,10 +160,10 @@ def _draw_speed(ax: Axes, rows: Sequence[Row]) -> None:
     ax.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _legend(ax: Axes, where: Literal["lower right", "upper left"]) -> None:
+def _legend(ax: Axes) -> None:
     handles = ax.get_legend_handles_labels()[0]
     if handles:
-        ax.legend(handles=handles, loc=where, fontsize=9.5, framealpha=0.8, edgecolor="none")
+        ax.legend(handles=handles, loc="best", fontsize=9.5, framealpha=0.8, edgecolor="none")
 
 
 def _style(ax: Axes, *, last: float) -> None:
@@ -178,7 +179,7 @@ def _style(ax: Axes, *, last: float) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     if not ax.has_data() or all(len(np.asarray(line.get_xdata())) == 0 for line in ax.lines):
-        ax.text(0.5, 0.5, "none", transform=ax.transAxes, ha="center", color=GREY)
+        ax.text(0.5, 0.5, "nothing yet", transform=ax.transAxes, ha="center", color=GREY)
 
 
 def _title(config: TrainConfig) -> str:

@@ -1,0 +1,243 @@
+"""The command line as a user meets it: exit codes, one line of complaint, nothing created."""
+
+import errno
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from prefrl.cli import main
+from prefrl.commands.parse import one_line
+
+SMALL = ["prefrl/Dot-v0", "--steps", "1280", "--labels", "8", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A small complete run."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def complaint(argv, capsys):
+    """The one line on stderr of a command that fails with exit code 2."""
+    capsys.readouterr()
+    assert main([str(arg) for arg in argv]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0].removeprefix("prefrl: ")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["train"], "no task: wanted `prefrl train TASK`"),
+        (["train", "Pong"], "unknown task 'Pong'; did you mean 'ALE/Pong-v5'?"),
+        (["train", "prefrl/Dot-v0", "--rater", "orcle"], "unknown rater 'orcle'; did you mean"),
+        (["train", "prefrl/Dot-v0", "--labls", "3"], "unknown option '--labls'; did you mean"),
+        (["train", "prefrl/Dot-v0", "--ppo.clp", "3"], "did you mean '--ppo.clip'?"),
+        (["train", "prefrl/Dot-v0", "extra"], "got 'extra' too many"),
+        (["train", "prefrl/Dot-v0", "--labels", "-3"], "labels: got -3, wanted 0 or more"),
+        (["train", "prefrl/Dot-v0", "--labels", "x"], "--labels: got 'x', wanted an integer"),
+        (["train", "prefrl/Dot-v0", "--ppo.gamma", "x"], "--ppo.gamma: got 'x', wanted a number"),
+        (["train", "prefrl/Dot-v0", "--labels"], "Missing value for argument '--labels'"),
+        (["train", "prefrl/Dot-v0", "--reward", "x"], "--reward: got 'x', wanted one of"),
+        (["train", "prefrl/Dot-v0", "--env.sticky", "0.5"], "unknown option 'sticky'"),
+        (["train", "prefrl/Dot-v0", "--device", "gpu"], "device: got 'gpu', wanted auto, cpu"),
+        (["train", "prefrl/Dot-v0", "--rollout-steps", "5"], "does not fit into a rollout of 5"),
+        (["train", "prefrl/Dot-v0", "--resume"], "name its directory with --out DIR"),
+        (["train", "--resume", "--out", "gone"], "gone is not a run directory"),
+        (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "--config gone.toml cannot be read"),
+        (["eval", "gone"], "gone is not a run directory"),
+        (["eval"], "Missing from prefrl eval: RUN"),
+        (["report"], "no run: wanted `prefrl report RUN...`"),
+        (["watch", "gone", "--record", "x.avi"], "wanted a name ending in .mp4"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_creates_nothing(argv, said, nowhere, capsys):
+    assert said in complaint(argv, capsys)
+    assert list(nowhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stepz = 3", "unknown setting 'stepz'; did you mean 'steps'?"),
+        ("labels = 'x'", "labels: got 'x', wanted int"),
+        ("steps = = 3", "is not valid TOML"),
+        ("task = 'Ant-v5'", "is for 'Ant-v5', not 'prefrl/Dot-v0'"),
+    ],
+)
+def test_a_wrong_config_file_is_refused_by_name(text, said, nowhere, capsys):
+    (nowhere / "my.toml").write_text(text)
+    assert said in complaint(["train", "prefrl/Dot-v0", "--config", "my.toml"], capsys)
+    assert [path.name for path in nowhere.iterdir()] == ["my.toml"]
+
+
+def test_settings_come_from_recipe_then_file_then_command_line(nowhere, monkeypatch):
+    got = {}
+    monkeypatch.setattr("prefrl.run.run", lambda config, out: got.update(config=config, out=out))
+    (nowhere / "my.toml").write_text("labels = 5\nseed = 7\n[ppo]\nclip = 0.3\n")
+    argv = ["train", "prefrl/Dot-v0", "--config", "my.toml", "--seed", "8", "--out", "there"]
+    assert main(argv) == 0
+    config = got["config"]
+    assert (config.labels, config.seed, config.ppo.clip, config.ppo.gamma) == (5, 8, 0.3, 0.9)
+    assert str(got["out"]) == "there"
+
+
+def test_a_run_leaves_curves_and_a_film(finished):
+    assert (finished / "report" / "learning.png").stat().st_size > 10_000
+    assert (finished / "videos" / "final.mp4").stat().st_size > 1_000
+
+
+@pytest.mark.parametrize("argv", [["--resume"], [*SMALL, "--resume"], SMALL])
+def test_the_same_command_and_resume_go_on(finished, argv, capsys):
+    assert main(["train", *argv, "--out", str(finished)]) == 0
+    assert "resuming" in capsys.readouterr().err
+
+
+def test_a_directory_of_another_run_is_refused(finished, capsys):
+    before = sorted(path.name for path in finished.rglob("*"))
+    other = ["train", *SMALL, "--seed", "1", "--out", finished]
+    assert "other settings (seed was 0, now 1)" in complaint(other, capsys)
+    pong = ["train", "ALE/Pong-v5", "--out", finished]
+    assert "task was prefrl/Dot-v0, now ALE/Pong-v5" in complaint(pong, capsys)
+    assert sorted(path.name for path in finished.rglob("*")) == before
+
+
+def test_a_directory_that_is_no_run_is_refused(nowhere, capsys):
+    (nowhere / "mine").mkdir()
+    (nowhere / "mine" / "thesis.tex").write_text("years of work")
+    said = complaint(["train", *SMALL, "--out", "mine"], capsys)
+    assert "mine exists and is not a run directory" in said
+    assert [path.name for path in (nowhere / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_directory_in_use_is_refused(finished, capsys):
+    from prefrl.loop.rundir import RunDir, RunLock
+
+    with RunLock(RunDir(path=finished)):
+        said = complaint(["train", *SMALL, "--out", finished], capsys)
+    assert f"is in use by process {os.getpid()}" in said
+
+
+def test_a_damaged_checkpoint_costs_a_warning(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    shutil.copytree(newest, newest.with_name("step-000000999999"))
+    (newest.with_name("step-000000999999") / "policy.safetensors").write_bytes(b"torn")
+    assert main(["eval", str(run), "--episodes", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "step-000000999999 is damaged (policy.safetensors has changed)" in err
+    assert "n 2" in out
+    for path in (run / "checkpoints").iterdir():
+        (path / "policy.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["eval", str(run)]) == 2
+    assert "every checkpoint in" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "labels.db"),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_said_in_one_line(error, nowhere, monkeypatch, capsys):
+    def full(config, out):
+        raise error
+
+    monkeypatch.setattr("prefrl.run.run", full)
+    said = complaint(["train", *SMALL], capsys)
+    assert said.startswith("the disk is full")
+    assert "give the same command to go on" in said
+
+
+def test_eval_prints_mean_interval_and_n(finished, capsys):
+    assert main(["eval", str(finished), "--episodes", "5", "--seed", "3", "--greedy"]) == 0
+    first = capsys.readouterr().out
+    assert "95 % interval of the mean" in first
+    assert "n 5" in first
+    assert main(["eval", str(finished), "--episodes", "5", "--seed", "3", "--greedy"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_watch_plays_in_a_window(finished, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    assert main(["watch", str(finished), "--seconds", "0.3"]) == 0
+
+
+def test_watch_records_instead(finished, tmp_path, capsys):
+    film = tmp_path / "film.mp4"
+    assert main(["watch", str(finished), "--record", str(film), "--seconds", "1"]) == 0
+    assert film.stat().st_size > 500
+
+
+def test_report_draws_again_and_prints_a_table(finished, capsys):
+    (finished / "report" / "learning.png").unlink()
+    assert main(["report", str(finished)]) == 0
+    assert (finished / "report" / "learning.png").is_file()
+    assert "1,280 of 1,280" in capsys.readouterr().out
+
+
+def test_tasks_lists_what_can_be_learned(capsys):
+    assert main(["tasks"]) == 0
+    out = capsys.readouterr().out
+    assert "ALE/Pong-v5" in out
+    assert "Prefer running faster to the right." in out
+
+
+def test_help_of_train_shows_the_recipe(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "ALE/Pong-v5", "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "--ppo.entropy-coef" in out
+    assert "(default: 3000000)" in out
+
+
+@pytest.mark.parametrize(
+    ("top", "bar", "rule"), [("╭ Value error ╮", "│", "──"), (" Value error\n -----", " ", "---")]
+)
+def test_a_framed_message_becomes_one_line(top, bar, rule):
+    rows = ["Error parsing --labels: invalid literal", "for int() with base 10: 'x'", rule, "help"]
+    box = "\n".join([top, *[f"{bar} {row} {bar}" for row in rows], " "])
+    assert one_line(box) == "--labels: got 'x', wanted an integer"
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys, prefrl, prefrl.cli; prefrl.cli.main(['--help']);"
+        "prefrl.cli.main(['--version']);"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'gymnasium', 'ale_py', 'tyro')))"
+    )
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "usage: prefrl COMMAND" in done.stdout
+    assert time.monotonic() - begun < 5  # 0.05 s when nothing else runs
+
+
+def test_the_facade_offers_what_the_readme_promises():
+    import prefrl
+
+    for name in prefrl.__all__:
+        assert getattr(prefrl, name)
+    assert callable(prefrl.train)
+    with pytest.raises(prefrl.UserError, match=r"did you mean 'ppo\.clip'"):
+        prefrl.train("prefrl/Dot-v0", ppo={"clip_range": 0.1})

@@ -1,0 +1,109 @@
+"""Stable-baselines3 trains on a learned reward, and sees nothing of the true one."""
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO, SAC
+
+import prefrl
+from prefrl.loop.state import spaces_of
+from prefrl.rewards import RewardConfig, RewardModel
+from prefrl.sb3 import LearnedRewardVecEnv
+
+
+def random_model(env):
+    """A reward model with random weights, normalised on random steps."""
+    model = RewardModel.build(
+        spaces_of(env),
+        RewardConfig(),
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )
+    n = 64
+    spaces = model.spaces
+    if spaces.kind == "pixels":
+        observation = torch.randint(0, 256, (n, *spaces.observation), dtype=torch.uint8)
+    else:
+        observation = torch.randn(n, *spaces.observation)
+    discrete = torch.randint(0, spaces.actions, (n,))
+    model.normalise_on(observation, discrete if spaces.discrete else torch.randn(n, spaces.actions))
+    return model
+
+
+def wrapped(task, num_envs, **options):
+    env = prefrl.make_vec(task, num_envs=num_envs, seed=0, **options)
+    return LearnedRewardVecEnv(env, random_model(env))
+
+
+def moved(agent, steps):
+    """Whether training changed the policy."""
+    before = [p.detach().clone() for p in agent.policy.parameters()]
+    agent.learn(steps)
+    after = agent.policy.parameters()
+    return any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_ppo_trains_on_a_learned_reward():
+    venv = wrapped("prefrl/Dot-v0", 4)
+    agent = PPO("MlpPolicy", venv, n_steps=50, batch_size=50, seed=0, device="cpu")
+    assert moved(agent, 400)
+
+
+def test_sac_trains_on_a_learned_reward():
+    venv = wrapped("Pendulum-v1", 2)
+    agent = SAC("MlpPolicy", venv, learning_starts=100, batch_size=32, seed=0, device="cpu")
+    assert moved(agent, 300)
+
+
+def test_ppo_reads_pixels_channels_first():
+    venv = wrapped("ALE/Pong-v5", 2, threads=1)
+    assert venv.observation_space.shape == (4, 84, 84)
+    agent = PPO("CnnPolicy", venv, n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu")
+    assert moved(agent, 16)
+
+
+def test_the_reward_is_the_models_for_the_observation_acted_upon():
+    venv = wrapped("Pendulum-v1", 3)
+    observation = venv.reset().copy()
+    action = np.array([[0.5], [-1.0], [2.0]], np.float32)
+    reward = venv.step(action)[1]
+    want = venv.model.score_steps(
+        torch.from_numpy(observation)[:, None], torch.from_numpy(action)[:, None]
+    )
+    assert reward == pytest.approx(want[:, 0].numpy(), abs=1e-6)
+
+
+def test_a_time_limit_brings_the_final_observation_and_nothing_else():
+    venv = wrapped("prefrl/Dot-v0", 2)
+    venv.reset()
+    for t in range(1, 41):  # the horizon is 40
+        observation, _, done, infos = venv.step(np.zeros(2, np.int64))
+        if t < 40:
+            assert not done.any()
+            assert infos == [{}, {}]
+    assert done.all()
+    for row, info in zip(observation, infos, strict=True):
+        assert set(info) == {"terminal_observation", "TimeLimit.truncated"}
+        assert info["TimeLimit.truncated"] is True
+        assert not np.array_equal(info["terminal_observation"], row)
+
+
+def test_a_seed_repeats_the_episode():
+    venv = wrapped("prefrl/Dot-v0", 2)
+    venv.seed(5)
+    first = venv.reset().copy()
+    assert not np.array_equal(wrapped("prefrl/Dot-v0", 2).reset(), first)
+    venv.seed(5)
+    assert np.array_equal(venv.reset(), first)
+
+
+def test_a_model_of_other_spaces_or_unfitted_is_refused():
+    dot = prefrl.make_vec("prefrl/Dot-v0", num_envs=2, seed=0)
+    pendulum = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
+    with pytest.raises(prefrl.UserError, match="the reward model reads"):
+        LearnedRewardVecEnv(pendulum, random_model(dot))
+    model = random_model(dot)
+    model.fitted = False
+    with pytest.raises(prefrl.UserError, match="never fitted"):
+        LearnedRewardVecEnv(dot, model)

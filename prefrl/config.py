@@ -112,6 +112,11 @@ class TrainConfig:
         for name in ("steps", "num_envs", "rollout_steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.queries.strategy == "disagreement" and self.model.members < 2:
+            raise UserError(
+                f"queries.strategy: got disagreement, with model.members {self.model.members}; "
+                "wanted 2 members or more, or the strategy uniform"
+            )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -139,6 +144,9 @@ def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
     if unknown:
         raise UserError(unknown_setting(prefix + unknown[0], [prefix + h for h in hints]))
     values = {key: _value(hints[key], value, prefix + key) for key, value in data.items()}
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if f.name not in data and f.default is f.default_factory is dataclasses.MISSING:
+            raise UserError(f"{prefix}{f.name}: got nothing, wanted a value")
     return cls(**values)
 
 

@@ -14,6 +14,8 @@ from typing import IO, Self
 from prefrl.config import TrainConfig, differences, read_toml, write_toml
 from prefrl.errors import UserError
 
+UNFINISHED = {"provenance.json", "config.toml.new"}  # what a start that was cut short leaves
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDir:
@@ -56,15 +58,16 @@ class RunDir:
                     "give the same command to resume it, or another --out to start anew"
                 )
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - UNFINISHED):
             raise UserError(
                 f"{path} exists and is not a run directory (no config.toml): "
                 "give an empty or new directory as --out"
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_toml(config, run.config)
             (path / "provenance.json").write_text(json.dumps(_provenance(), indent=2))
+            write_toml(config, path / "config.toml.new")
+            (path / "config.toml.new").replace(run.config)  # last, and whole: now it is a run
         except OSError as error:
             raise UserError(f"cannot write the run directory {path}: {error.strerror}") from error
         return run

@@ -1,0 +1,124 @@
+"""Which pairs are put to a rater."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefrl.config import QueryConfig, TrainConfig
+from prefrl.errors import UserError
+from prefrl.feedback import Provenance, Segment
+from prefrl.loop.queries import choose_queries, draw_pairs
+from prefrl.rewards import RewardConfig, disagreement
+
+
+def pool(size: int) -> list[Segment]:
+    return [
+        Segment(
+            observations=np.full((2, 1), i, np.float32),
+            actions=np.zeros(2, np.int64),
+            true_reward=np.zeros(2),
+            ended=False,
+            provenance=Provenance(task="T", seed=0, policy_step=0, env=0, episode=0, t0=i),
+            clip=b"",
+        )
+        for i in range(size)
+    ]
+
+
+def ensemble(returns: list[list[float]], *, fitted: bool = True) -> Any:
+    """A model with these raw returns [E, S]."""
+    return SimpleNamespace(fitted=fitted, segment_returns=lambda pool: torch.tensor(returns))
+
+
+def choose(segments: list[Segment], count: int, model: Any, **settings: Any) -> Any:
+    chosen = {"strategy": "uniform", "candidates": 10, "policy_step": 640, **settings}
+    return choose_queries(
+        segments, count, model=model, generator=np.random.default_rng(0), **chosen
+    )
+
+
+@given(size=st.integers(0, 12), count=st.integers(0, 80), seed=st.integers(0, 2**31))
+def test_pairs_are_distinct_and_no_clip_meets_itself(size: int, count: int, seed: int) -> None:
+    pairs = draw_pairs(size, count, np.random.default_rng(seed))
+    assert pairs.shape == (min(count, size * (size - 1) // 2), 2)
+    assert len({frozenset(p) for p in pairs.tolist()}) == len(pairs)
+    assert all(a != b and min(a, b) >= 0 and max(a, b) < size for a, b in pairs.tolist())
+
+
+def test_every_segment_is_drawn_about_equally_often() -> None:
+    # 100 pairs of 20 segments are 10 whole decks: each segment in 10 pairs, give or take a
+    # repetition that was passed over
+    counts = np.bincount(draw_pairs(20, 100, np.random.default_rng(0)).ravel(), minlength=20)
+    assert counts.sum() == 200
+    assert counts.min() >= 7
+    assert counts.max() <= 13
+
+
+def test_either_segment_of_a_pair_may_come_first() -> None:
+    pairs = draw_pairs(60, 1000, np.random.default_rng(0))
+    share = (pairs[:, 0] < pairs[:, 1]).mean()
+    assert share == pytest.approx(0.5, abs=4 * 0.5 / 1000**0.5)
+
+
+def test_uniform_queries_carry_their_segments_and_never_ask_the_model() -> None:
+    segments = pool(6)
+    asked = choose(segments, 4, model=SimpleNamespace(fitted=True))
+    assert len(asked) == 4
+    for query, pair in asked:
+        assert query.segments == (pair[0].id, pair[1].id)
+        assert (query.reason, query.priority, query.policy_step) == ("uniform", 0.0, 640)
+    assert len({query.id for query, _ in asked}) == 4
+
+
+def test_disagreement_picks_the_pairs_with_the_largest_spread() -> None:
+    segments = pool(5)
+    # the members differ about segments 3 and 4 only, and most about the two together
+    returns = [[0.0, 0.1, 0.2, 4.0, -4.0], [0.0, 0.1, 0.2, -4.0, 4.0]]
+    asked = choose(segments, 3, ensemble(returns), strategy="disagreement", candidates=10)
+    pairs = [{s.provenance.t0 for s in pair} for _, pair in asked]
+    assert pairs[0] == {3, 4}
+    assert all(pair & {3, 4} for pair in pairs)
+    priorities = [query.priority for query, _ in asked]
+    assert priorities == sorted(priorities, reverse=True)
+    assert {query.reason for query, _ in asked} == {"disagreement"}
+
+
+def test_disagreement_chooses_the_best_of_all_its_candidates() -> None:
+    segments, returns = pool(8), np.random.default_rng(1).normal(size=(3, 8)).tolist()
+    asked = choose(segments, 4, ensemble(returns), strategy="disagreement", candidates=7)
+    every = torch.tensor([[i, j] for i in range(8) for j in range(i)])  # 28 pairs = 4 * 7
+    wanted = disagreement(torch.tensor(returns), every).sort(descending=True).values[:4]
+    assert [q.priority for q, _ in asked] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+def test_an_unfitted_model_disagrees_about_nothing_so_pairs_are_uniform() -> None:
+    model = ensemble([[0.0] * 6] * 2, fitted=False)
+    asked = choose(pool(6), 4, model, strategy="disagreement")
+    assert {query.reason for query, _ in asked} == {"uniform"}
+
+
+@pytest.mark.parametrize(("size", "got"), [(0, 0), (1, 0), (2, 1), (3, 3)])
+def test_a_small_pool_gives_the_pairs_it_has(size: int, got: int) -> None:
+    assert len(choose(pool(size), 10, ensemble([[0.0] * size]))) == got
+
+
+def test_disagreement_of_one_member_is_refused() -> None:
+    # its spread is nan, which is no priority
+    with pytest.raises(
+        UserError, match=r"queries\.strategy: got disagreement, with model\.members"
+    ):
+        TrainConfig(
+            task="T",
+            model=RewardConfig(members=1),
+            queries=QueryConfig(strategy="disagreement"),
+        )
+
+
+def test_the_same_generator_asks_the_same() -> None:
+    one, two = (choose(pool(9), 5, ensemble([[0.0] * 9])) for _ in range(2))
+    assert [q.id for q, _ in one] == [q.id for q, _ in two]

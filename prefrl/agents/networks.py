@@ -60,10 +60,13 @@ class PixelTrunk(nn.Module):
         x = frames.permute(0, 3, 1, 2).to(self.dtype)
         scale = 1 / 255
         for conv in self.convs:
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
             weight, bias = (conv.weight * scale).to(self.dtype), conv.bias.to(self.dtype)
             x = F.relu(F.conv2d(x, weight, bias, conv.stride), inplace=True)
             scale = 1.0
         x = x.permute(0, 2, 3, 1).flatten(1)
+        assert self.hidden.bias is not None
         weight, bias = self.hidden.weight.to(self.dtype), self.hidden.bias.to(self.dtype)
         return F.relu(F.linear(x, weight, bias)).float()
 

@@ -226,8 +226,8 @@ class GaussianPolicy(ControlPolicy):
 
 
 def make_policy(
-    observation: gymnasium.Space,  # type: ignore[type-arg]
-    action: gymnasium.Space,  # type: ignore[type-arg]
+    observation: gymnasium.Space,
+    action: gymnasium.Space,
     config: PolicyConfig,
     *,
     device: torch.device,

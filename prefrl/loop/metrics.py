@@ -73,7 +73,7 @@ class MetricsLog:
 
         _cut(run.metrics, step)
         self._file = run.metrics.open("a")
-        self._board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, figures: dict[str, float]) -> None:
         """Figures under slash names; nan is left out, for JSON has none."""
@@ -81,12 +81,12 @@ class MetricsLog:
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         for name, value in finite.items():
-            self._board.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush both."""
         self._file.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ query, E ensemble members, V vocabulary, *obs one observation, *act one action.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class Evaluation:
 class Policy(Protocol):
     """Anything PPO can train."""
 
-    def evaluate(self, inputs: Inputs) -> Evaluation:
+    def evaluate(self, inputs: Any) -> Evaluation:
         """Log-probability, entropy and value of `inputs`, with gradients."""
         ...
 

@@ -17,6 +17,7 @@ LEAK = 0.01  # Christiano et al. 2017, appendix A
 CONVS = ((7, 3), (5, 2), (3, 1), (3, 1))  # (kernel, stride), same source
 FILTERS = 16
 HIDDEN = 64
+HEAD_GAIN = 0.1  # returns are sums of 25 steps or more: start with answers near one half
 
 
 class RewardNetwork(nn.Module):
@@ -77,7 +78,7 @@ class PixelReward(RewardNetwork):
             inputs, size = width, (size - kernel) // stride + 1
         self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
         self.hidden = BatchedLinear(members, FILTERS * size * size, HIDDEN, generator)
-        self.head = BatchedLinear(members, HIDDEN, 1, generator)
+        self.head = BatchedLinear(members, HIDDEN, 1, generator, gain=HEAD_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
@@ -148,7 +149,7 @@ class StateReward(RewardNetwork):
         self.register_buffer("std", torch.ones(inputs))
         self.first = BatchedLinear(members, inputs, HIDDEN, generator)
         self.second = BatchedLinear(members, HIDDEN, HIDDEN, generator)
-        self.head = BatchedLinear(members, HIDDEN, 1, generator)
+        self.head = BatchedLinear(members, HIDDEN, 1, generator, gain=HEAD_GAIN)
 
     def forward(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
@@ -172,11 +173,20 @@ class StateReward(RewardNetwork):
 class BatchedLinear(nn.Module):
     """E linear layers at once: [E, n, inputs] -> [E, n, outputs]."""
 
-    def __init__(self, members: int, inputs: int, outputs: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        outputs: int,
+        generator: torch.Generator,
+        *,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
         _init(self.weight, inputs, generator)
+        self.weight.data.mul_(gain)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)

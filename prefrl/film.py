@@ -14,6 +14,7 @@ from prefrl.config import read_toml
 from prefrl.errors import UserError
 from prefrl.loop.play import Player, load_policy
 from prefrl.loop.rundir import RunDir
+from prefrl.loop.state import set_threads
 from prefrl.loop.video import write_video
 
 PLAY_SEED = 1_000_000  # apart from the seeds that runs are given
@@ -30,6 +31,7 @@ def open_player(
     Raises:
         UserError: not a run, or one without a checkpoint.
     """
+    set_threads(1)  # a few rows at a time: more threads wait for each other, 80 times longer
     config = read_toml(directory.config)
     venv = make_vec(config.task, num_envs=num_envs, seed=seed, **config.env.options())
     where = torch.device(device)

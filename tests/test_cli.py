@@ -12,6 +12,7 @@ import pytest
 
 from prefrl.cli import main
 from prefrl.commands.parse import one_line
+from prefrl.recipes import recipe_for
 
 SMALL = ["prefrl/Dot-v0", "--steps", "1280", "--labels", "8", "--threads", "1"]
 
@@ -208,7 +209,7 @@ def test_help_of_train_shows_the_recipe(capsys):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "--ppo.entropy-coef" in out
-    assert "(default: 3000000)" in out
+    assert f"(default: {recipe_for('ALE/Pong-v5').steps})" in out
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,10 @@ PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward",
 def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
     """SB3's PPO on the same environments, which show it the true reward."""
     import torch
+    from sb3_true_reward import TrueRewardVecEnv
     from stable_baselines3 import PPO
 
     import prefrl
-    from prefrl.sb3 import TrueRewardVecEnv
 
     if threads:
         torch.set_num_threads(threads)

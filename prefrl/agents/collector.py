@@ -135,7 +135,8 @@ class Collector:
             logp.append(decision.logp)
             value[:, t] = decision.value
             taken = self._taken(decision.action)
-            following, _, _, truncated[:, t], infos = self.venv.step(taken)
+            following, _, terminated, truncated[:, t], infos = self.venv.step(taken)
+            assert not terminated.any(), "a termination gives the score away"
             self._actions.append(taken)
             self._observation = self._to_device(following)
 

@@ -190,9 +190,7 @@ class Run:
         if self.rater is None:
             return
         context = self._oracle_context()
-        self.store.submit_many(
-            [self.rater.answer(query, pair, context) for query, pair in asked]
-        )
+        self.store.submit_many([self.rater.answer(query, pair, context) for query, pair in asked])
 
     def _oracle_context(self) -> OracleContext:
         """What B-Pref's thresholds depend on: the newest segments and episodes."""

@@ -98,9 +98,7 @@ def ask_and_fit(run: Run) -> dict[str, float]:
     return figures
 
 
-def reward_fidelity(
-    run: Run, true_reward: np.ndarray, learned: np.ndarray
-) -> dict[str, float]:
+def reward_fidelity(run: Run, true_reward: np.ndarray, learned: np.ndarray) -> dict[str, float]:
     """Correlation of learned with true return over the segments of a rollout: [B, T] both."""
     length = run.segment_steps
     T = true_reward.shape[1] // length * length

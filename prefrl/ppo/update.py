@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class PPO:
         config: PPOConfig,
         *,
         generator: torch.Generator,
-        rows: str,
+        rows: Literal["steps", "sequences"],
         chunk: int | None = None,
     ) -> None:
         self.policy = policy

@@ -48,7 +48,7 @@ class RewardConfig:
     keep: int = 3000
     """Labels kept for fitting, newest first."""
     scale: float = 1.0
-    """Standard deviation of the normalised learned reward."""
+    """Standard deviation of each member's normalised reward; their mean has less."""
     normaliser_segments: int = 256
     """Labelled segments, newest first, on which mean 0 and that deviation hold."""
 

@@ -73,13 +73,14 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
         parts.resume()
         learn(parts, stop=stop)
         venv.close()
-        _conclude(directory, done=parts.step >= config.steps)
+        _conclude(directory, config, done=parts.step >= config.steps)
     return directory
 
 
 def make_rater(config: TrainConfig) -> Oracle:
-    """The synthetic rater `config` names."""
-    return make_oracle(config.rater, seed=config.seed)
+    """The synthetic rater `config` names; it charges the task's penalty for an episode end."""
+    penalty = find_task(config.task).end_penalty
+    return make_oracle(config.rater, seed=config.seed, end_penalty=penalty)
 
 
 def make_schedule(config: TrainConfig) -> LabelSchedule:
@@ -89,6 +90,7 @@ def make_schedule(config: TrainConfig) -> LabelSchedule:
         labels=config.labels,
         initial=round(config.queries.initial * config.labels),
         steps=config.steps,
+        points=config.queries.points,
     )
 
 
@@ -117,11 +119,13 @@ def _headline(config: TrainConfig, out: Path) -> str:
     return f"{config.task} from {source}, {config.steps:,} steps, seed {config.seed}, in {out}"
 
 
-def _conclude(directory: RunDir, *, done: bool) -> None:
+def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
     """The curves, and once the run is complete the film."""
     log.info("curves: %s", write_learning_curves(directory))
     if not done:
         log.info("stopped: the same command goes on from here")
+        return
+    if not config.video:
         return
     player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False)
     try:

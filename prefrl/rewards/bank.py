@@ -43,6 +43,17 @@ class Steps:
     shape: tuple[int, int]
     """(S, T)"""
 
+    def every(self, stride: int, offset: int) -> Steps:
+        """The steps offset, offset + stride, ... of each segment."""
+        S, T = self.shape
+        observation, action = (
+            x.view(S, T, *x.shape[1:])[:, offset::stride].flatten(0, 1)
+            for x in (self.observation, self.action)
+        )
+        return Steps(
+            observation=observation, action=action, shape=(S, len(range(offset, T, stride)))
+        )
+
     def rows(self, index: Tensor) -> Steps:
         """The segments `index` [m]."""
         S, T = self.shape

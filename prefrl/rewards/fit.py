@@ -63,7 +63,7 @@ class RewardFitter:
         """All of a batch, except for pixels on a CPU; batch statistics are those of a chunk."""
         if self.model.device.type != "cpu" or self.model.spaces.kind != "pixels":
             return self.config.batch
-        return max(CPU_CHUNK // (2 * self.bank.segment_steps), 1)
+        return max(CPU_CHUNK * self.config.stride // (2 * self.bank.segment_steps), 1)
 
     def _draw(self) -> ComparisonBatch:
         n = min(self.config.batch, len(self.bank))
@@ -91,11 +91,13 @@ class RewardFitter:
 
     def _difference(self, batch: ComparisonBatch) -> Tensor:
         """[E, n] return of the second segments minus that of the first."""
-        steps = batch.steps
+        stride = self.config.stride
+        offset = int(torch.randint(stride, (), generator=self.generator, device=self.model.device))
+        steps = batch.steps.every(stride, offset)
         dropout = self.generator if self.model.network.training else None
         raw = self.model.network(steps.observation, steps.action, dropout=dropout)
         first, second = raw.view(-1, *steps.shape).sum(-1).chunk(2, dim=1)
-        return second - first
+        return (second - first) * (batch.steps.shape[1] / steps.shape[1])
 
     def _steer(self, losses: Tensor) -> None:
         """Smooth [2, E] training and hold-out losses; move the penalties by their ratio."""

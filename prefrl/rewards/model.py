@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefrl.errors import UserError
 from prefrl.feedback import Segment
-from prefrl.rewards.networks import PixelReward, RewardNetwork, StateReward
+from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
 
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
@@ -27,6 +27,8 @@ class RewardConfig:
 
     members: int = 3
     """E, networks in the ensemble."""
+    network: Literal["christiano2017", "small"] = "christiano2017"
+    """Convolutions for pixels: the paper's, or two without batch normalisation."""
     error: float = 0.1
     """Share of answers assumed to be drawn at random, inside the likelihood."""
     dropout: float = 0.5
@@ -35,6 +37,8 @@ class RewardConfig:
     """Adam's step size."""
     batch: int = 16
     """Comparisons per gradient step."""
+    stride: int = 1
+    """Fit on every so-manieth step of a segment, from a random first one: cheaper, noisier."""
     updates_per_label: float = 1.0
     """Gradient steps for every new label: more fits better and overfits sooner."""
     pretrain_epochs: float = 20.0
@@ -53,7 +57,7 @@ class RewardConfig:
     """Labelled segments, newest first, on which mean 0 and that deviation hold."""
 
     def __post_init__(self) -> None:
-        for name in ("members", "lr", "batch", "keep", "scale", "normaliser_segments"):
+        for name in ("members", "lr", "batch", "stride", "keep", "scale", "normaliser_segments"):
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
         for name in ("error", "dropout"):
@@ -85,13 +89,14 @@ class RewardModel:
         self,
         network: RewardNetwork,
         spaces: Spaces,
+        config: RewardConfig,
         *,
-        scale: float,
         device: torch.device,
     ) -> None:
         self.network = network.to(device)
         self.spaces = spaces
-        self.scale = scale
+        self.config = config
+        self.scale = config.scale
         self.device = device
         self.fitted = False
         self.mean = torch.zeros(network.members, device=device)
@@ -109,7 +114,7 @@ class RewardModel:
     ) -> Self:
         """A fresh model; `generator` on the CPU draws the weights, `dtype` is for pixels."""
         network = _network(spaces, config, dtype, generator)
-        return cls(network, spaces, scale=config.scale, device=device)
+        return cls(network, spaces, config, device=device)
 
     @torch.no_grad()
     def members(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -178,8 +183,7 @@ class RewardModel:
         save_file(tensors, directory / "reward_model.safetensors")
         about = {
             "spaces": asdict(self.spaces),
-            "members": self.network.members,
-            "scale": self.scale,
+            **{name: getattr(self.config, name) for name in ("network", "members", "scale")},
         }
         (directory / "reward_model.json").write_text(json.dumps(about, indent=2))
 
@@ -192,8 +196,9 @@ class RewardModel:
         """
         path = _model_directory(Path(directory))
         about = json.loads((path / "reward_model.json").read_text())
-        spaces = Spaces(**{**about["spaces"], "observation": tuple(about["spaces"]["observation"])})
-        config = RewardConfig(members=about["members"], scale=about["scale"])
+        shapes = about.pop("spaces")
+        spaces = Spaces(**{**shapes, "observation": tuple(shapes["observation"])})
+        config = RewardConfig(**about)
         model = cls.build(
             spaces,
             config,
@@ -226,6 +231,7 @@ def _network(
             dropout=config.dropout,
             dtype=dtype,
             generator=generator,
+            architecture=ARCHITECTURES[config.network],
         )
     return StateReward(
         members=config.members,

@@ -8,16 +8,37 @@ matrix product.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
-CONVS = ((7, 3), (5, 2), (3, 1), (3, 1))  # (kernel, stride), same source
-FILTERS = 16
-HIDDEN = 64
+HIDDEN = 64  # same source
 HEAD_GAIN = 0.1  # returns are sums of 25 steps or more: start with answers near one half
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Convolutions over stacked frames, then one hidden layer."""
+
+    convs: tuple[tuple[int, int, int], ...]
+    """(filters, kernel, stride) of each layer."""
+    hidden: int
+    """Units of the hidden layer."""
+    batch_norm: bool
+    """Batch normalisation after each convolution; without it, biases."""
+
+
+ARCHITECTURES = {
+    "christiano2017": Architecture(
+        convs=((16, 7, 3), (16, 5, 2), (16, 3, 1), (16, 3, 1)), hidden=HIDDEN, batch_norm=True
+    ),
+    "small": Architecture(  # the convolutions of Mnih et al. 2013
+        convs=((16, 8, 4), (32, 4, 2)), hidden=HIDDEN, batch_norm=False
+    ),
+}
 
 
 class RewardNetwork(nn.Module):
@@ -43,10 +64,11 @@ class RewardNetwork(nn.Module):
 
 
 class PixelReward(RewardNetwork):
-    """The CNN of Christiano et al. 2017 (appendix A.2), which does not see the action.
+    """Ensembles of convolutional networks, which do not see the action.
 
-    Four convolutions of 16 filters with batch normalisation and dropout, then 64 hidden units.
-    Dropout acts on whole channels (Ibarz et al. 2018). Weights are float32, arithmetic `dtype`.
+    "christiano2017" is the paper's (appendix A.2): four convolutions of 16 filters with batch
+    normalisation and dropout, then 64 hidden units. Dropout acts on whole channels (Ibarz et
+    al. 2018). Weights are float32, arithmetic `dtype`.
 
     Args:
         members: E.
@@ -63,22 +85,27 @@ class PixelReward(RewardNetwork):
         dropout: float,
         dtype: torch.dtype,
         generator: torch.Generator,
+        architecture: Architecture = ARCHITECTURES["christiano2017"],
     ) -> None:
         super().__init__()
         self.members, self.dropout, self.dtype = members, dropout, dtype
-        width = FILTERS * members
-        convs, norms, inputs = [], [], frames
-        for i, (kernel, stride) in enumerate(CONVS):
-            groups = 1 if i == 0 else members
-            conv = nn.Conv2d(inputs, width, kernel, stride, groups=groups, bias=False)
-            fan_in = kernel * kernel * (frames if i == 0 else FILTERS)
-            _init(conv.weight, fan_in, generator)
+        convs, norms, inputs, shared = [], [], frames, True
+        for filters, kernel, stride in architecture.convs:
+            groups = 1 if shared else members  # all members read the same frames
+            width = filters * members
+            conv = nn.Conv2d(
+                inputs, width, kernel, stride, groups=groups, bias=not architecture.batch_norm
+            )
+            _init(conv.weight, kernel * kernel * inputs // groups, generator)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
             convs.append(conv)
-            norms.append(nn.BatchNorm2d(width))
-            inputs, size = width, (size - kernel) // stride + 1
+            norms.append(nn.BatchNorm2d(width) if architecture.batch_norm else nn.Identity())
+            inputs, size, shared = width, (size - kernel) // stride + 1, False
         self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
-        self.hidden = BatchedLinear(members, FILTERS * size * size, HIDDEN, generator)
-        self.head = BatchedLinear(members, HIDDEN, 1, generator, gain=HEAD_GAIN)
+        flat = inputs // members * size * size
+        self.hidden = BatchedLinear(members, flat, architecture.hidden, generator)
+        self.head = BatchedLinear(members, architecture.hidden, 1, generator, gain=HEAD_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
@@ -91,23 +118,21 @@ class PixelReward(RewardNetwork):
             if dropout is not None and self.dropout > 0:
                 x = x * self._kept(x, dropout)
             scale = 1.0
-        x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, 16 * size * size]
+        x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, filters * size * size]
         x = F.leaky_relu(self.hidden(x.float()), LEAK)
         return self.head(x).squeeze(-1)
 
     def member_weights(self) -> list[Tensor]:
-        convs = [p.reshape(self.members, -1) for p in self.convs.parameters()]
+        convs = [conv.weight.reshape(self.members, -1) for conv in self.convs]
         return [*convs, self.hidden.weight, self.head.weight]
 
     def _layer(self, x: Tensor, conv: nn.Module, norm: nn.Module, scale: float) -> Tensor:
-        """Convolution, batch normalisation, leaky ReLU."""
+        """Convolution, batch normalisation if there is any, leaky ReLU."""
         assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        weight = conv.weight * scale
-        bias = None
-        if not self.training:
+        weight, bias = conv.weight * scale, conv.bias
+        if isinstance(norm, nn.BatchNorm2d) and not self.training:
             weight, bias = _folded(weight, norm)
-            bias = bias.to(self.dtype)
+        bias = None if bias is None else bias.to(self.dtype)
         weight = weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
         x = F.conv2d(x, weight, bias, conv.stride, groups=conv.groups)
         if self.training:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prefrl.rewards.networks import (
-    CONVS,
+    ARCHITECTURES,
     LEAK,
     BatchedLinear,
     PixelReward,
@@ -221,5 +221,6 @@ def test_the_published_architecture_has_its_published_size() -> None:
         dtype=torch.float32,
         generator=torch.Generator(),
     )
-    assert CONVS == ((7, 3), (5, 2), (3, 1), (3, 1))
+    paper = ARCHITECTURES["christiano2017"].convs
+    assert paper == ((16, 7, 3), (16, 5, 2), (16, 3, 1), (16, 3, 1))
     assert net.hidden.weight.shape == (1, 16 * 7 * 7, 64)

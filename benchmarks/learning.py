@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -149,11 +150,14 @@ def main() -> None:
 def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
     """One run of ours, begun or resumed; `minutes` counts what its rollouts took."""
     import prefrl
+    from prefrl.config import read_toml
     from prefrl.loop.metrics import read_metrics
 
     settings = {**arm.settings, "seed": seed, "threads": threads}
     directory = prefrl.train(arm.task, out=folder, video=False, **settings)
     rows = read_metrics(directory.metrics)
+    if rows[-1]["step"] < read_toml(directory.config).steps:
+        sys.exit("stopped: the same command goes on from here")
     seconds = sum(v for r in rows for k, v in r.items() if k in PARTS)
     curve = [(r["step"], r["episode/true_return"]) for r in rows if "episode/true_return" in r]
     save(

@@ -123,7 +123,8 @@ class PixelReward(RewardNetwork):
         return self.head(x).squeeze(-1)
 
     def member_weights(self) -> list[Tensor]:
-        convs = [conv.weight.reshape(self.members, -1) for conv in self.convs]
+        named = self.convs.named_parameters()
+        convs = [p.reshape(self.members, -1) for name, p in named if name.endswith("weight")]
         return [*convs, self.hidden.weight, self.head.weight]
 
     def _layer(self, x: Tensor, conv: nn.Module, norm: nn.Module, scale: float) -> Tensor:

@@ -195,7 +195,7 @@ class Slides:
 
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
         self.frames += 1
-        return self.frames, None, None, np.zeros(2, bool), {}
+        return self.frames, None, np.zeros(2, bool), np.zeros(2, bool), {}
 
 
 class Idle(Fixed):

@@ -129,10 +129,13 @@ PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward",
 
 def sb3_pong(steps: int) -> float:
     """Steps per second of SB3's PPO on Pong with its own Atari wrappers."""
+    import ale_py
+    import gymnasium
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
+    gymnasium.register_envs(ale_py)
     venv = VecFrameStack(
         make_atari_env("ALE/Pong-v5", PONG["num_envs"], wrapper_kwargs={"frame_skip": 4},
                        env_kwargs={"frameskip": 1, "repeat_action_probability": 0.0}),

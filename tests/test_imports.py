@@ -47,7 +47,7 @@ ONLY_IN = {
     "pygame": ("clip_viewer", "prefrl.watch"),
     "transformers": ("prefrl.language",),
     "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
-    "ale_py": ("envs",),
+    "ale_py": ("envs", "benchmarks"),
 }
 """Package -> the modules that may import it, at the top or inside a function."""
 WITHOUT_TORCH = ("prefrl.feedback", "clip_viewer", "envs", "prefrl.errors")

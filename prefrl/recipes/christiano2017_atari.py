@@ -44,10 +44,8 @@ def recipe(task: str) -> TrainConfig:
             dropout=0.0,  # ours (paper .5): returns are sums of 25 steps, and so is the noise
             lr=3e-4,  # Ibarz et al. 2018
             batch=16,  # Ibarz et al. 2018
-            stride=2,  # ours: neighbouring steps share three of four frames
-            updates_per_label=1.0,  # ours
-            pretrain_epochs=20.0,  # ours
-            l2=1e-5,  # ours: where the paper's rule takes it
+            updates_per_label=0.5,  # ours
+            pretrain_epochs=10.0,  # ours
             scale=0.05,  # paper: so that settings for clipped rewards stay right
             keep=3000,  # paper
         ),

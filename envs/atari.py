@@ -3,8 +3,8 @@
 As in Christiano et al. 2017, appendix A: 0 to 30 no-ops at the start, the maximum of two
 frames, a skip of four frames, a stack of four 84x84 frames; resets go on, but life loss and
 episode ends are hidden: the agent lives in one endless film, and the frame stack runs on
-across a reset too (ALE would pad it with black, a plain sign of the end, and a picture so
-strange to a reward model that it once rewarded it ten times as strongly as anything else).
+across a reset too. ALE would pad it with black: a plain sign of the end, and a picture so
+strange that a reward model's answer to it is ten times as large as any other (docs/log.md).
 
 No FIRE is pressed at a reset. Only Breakout needs it, to serve each of its five balls, and
 because lost lives are hidden the agent has to learn to serve anyway.
@@ -78,7 +78,7 @@ class AtariVec(HiddenScoreVectorEnv):
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
         frames, _ = self._ale.reset(seed=seeds)
         blank(frames, self._mask)
-        frames[:, :-1] = frames[:, -1:]  # a still picture: black is what no reward model has seen
+        frames[:, :-1] = frames[:, -1:]  # a still picture
         self._film = np.repeat(frames[None, :, -1], STACK - 1, axis=0)
         self._age = np.zeros(self.num_envs, np.int64)
         return frames, StepLog(self.num_envs, (), np.uint8)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prefrl.feedback.records import Choice
 from prefrl.rewards import LabelBank, bootstrap_counts
-from prefrl.rewards.bank import restack, unstack
+from prefrl.rewards.bank import Steps, restack, unstack
 from tests.rewards.helpers import label, query_id, segment, states
 
 
@@ -146,3 +146,18 @@ def test_pixels_come_back_as_they_were_added() -> None:
     got = made.batch(torch.tensor([0])).steps.observation.view(2, 3, 5, 5, 4)
     assert np.array_equal(got.numpy(), np.stack([s.observations for s in pair]))
     assert sum(x.nbytes for x, _ in made._segments.values()) == 2 * 6 * 25  # not 2 * 12 * 25
+
+
+def test_every_second_step_is_taken_from_each_segment_by_itself() -> None:
+    # two segments of five steps: 0 1 2 3 4 and 5 6 7 8 9; from offset 1: 1 3 and 6 8
+    values = torch.arange(10.0)[:, None]
+    picked = Steps(observation=values, action=values, shape=(2, 5)).every(2, 1)
+    assert picked.shape == (2, 2)
+    assert picked.observation.flatten().tolist() == [1, 3, 6, 8]
+    assert picked.action.flatten().tolist() == [1, 3, 6, 8]
+
+
+def test_rows_take_both_segments_of_a_comparison() -> None:
+    part = filled(4).batch(torch.tensor([2, 0, 3])).rows(torch.tensor([1]))
+    assert part.steps.observation.flatten().tolist() == [0, 0, 0.5, 0.5]
+    assert part.target.tolist() == [1.0]

@@ -71,8 +71,15 @@ def test_fitting_finds_a_linear_reward_of_states() -> None:
     assert correlation(fit.model, linear_segments(100, seed=1)) > 0.9
 
 
-def test_fitting_finds_the_reward_in_pixels() -> None:
-    config = RewardConfig(dropout=0.2, lr=2e-3, batch=16, members=2)
+@pytest.mark.parametrize("network", ["christiano2017", "small"])
+def test_fitting_finds_the_reward_in_pixels(network: str) -> None:
+    config = RewardConfig(
+        network=network,  # type: ignore[arg-type]
+        dropout=0.2,
+        lr=2e-3,
+        batch=16,
+        members=2,
+    )
     fit = fitter(blob_segments(240), config, BLOB)
     fit.fit(100)
     assert fit.holdout(100)["reward/holdout_accuracy"] > 0.8
@@ -243,3 +250,13 @@ def test_penalties_and_their_losses_come_back() -> None:
     fresh.restore({k: v.clone() for k, v in fit.state().items()})
     assert torch.equal(fresh.l2, fit.l2)
     assert torch.equal(fresh.losses, fit.losses)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_steps_left_out_are_made_up_for(stride: int) -> None:
+    # every step of a segment is alike, so any of them tell the whole difference
+    segments = [segment(np.full((5, 1), v, np.float32)) for v in (0.0, 1.0, 2.0, 5.0)]
+    whole = fitter(segments, RewardConfig(dropout=0.0), ONE)
+    part = fitter(segments, RewardConfig(dropout=0.0, stride=stride), ONE)
+    batch = whole.bank.batch(torch.tensor([0, 1]))
+    assert torch.allclose(part._difference(batch), whole._difference(batch), rtol=1e-4)

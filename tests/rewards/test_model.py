@@ -166,3 +166,18 @@ def test_impossible_settings_are_refused_by_the_name_they_were_given(setting: st
 def test_scoring_needs_segments_of_one_length() -> None:
     with pytest.raises(ValueError, match="same shape"):
         model().score([states(1.0), segment(np.zeros((2, 1), np.float32))])
+
+
+@pytest.mark.parametrize("network", ["christiano2017", "small"])
+def test_the_network_that_was_saved_is_the_one_that_is_loaded(tmp_path: Path, network: str) -> None:
+    made = RewardModel.build(
+        PIXELS,
+        RewardConfig(members=2, network=network),  # type: ignore[arg-type]
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )
+    made.normalise_on(*steps(20, spaces=PIXELS))
+    made.save(tmp_path)
+    x = steps(4, spaces=PIXELS, seed=2)
+    assert torch.equal(RewardModel.load(tmp_path).members(*x), made.members(*x))

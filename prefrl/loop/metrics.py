@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from prefrl.loop.rundir import RunDir
@@ -113,34 +114,40 @@ class ProgressLine:
     """One line: bar, step, speed, true return, labels, hold-out accuracy, ETA."""
 
     def __init__(self, total: int, *, step: int) -> None:
+        console = Console()
+        self._quiet = not console.is_terminal
+        wide = [BarColumn(bar_width=24), TimeElapsedColumn()] if console.width >= 100 else []
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
+            *wide,
             TextColumn("ETA"),
             TimeRemainingColumn(),
+            console=console,
             speed_estimate_period=120,
+            disable=self._quiet,
         )
-        self._task = self._bar.add_task("learning", total=total, completed=step, note="")
+        self._task = self._bar.add_task("", total=total, completed=step, note="")
         self._bar.start()
-        self._quiet = not self._bar.console.is_terminal
         self._last = time.monotonic()
 
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Show the newest figures; a line every half minute where there is no terminal."""
-        note = _note(figures)
+        note = f"{step:,} steps  {_note(figures)}"
         self._bar.update(self._task, completed=step, note=note)
         if self._quiet and time.monotonic() - self._last > 30:
             self._last = time.monotonic()
             left = self._bar.tasks[0].time_remaining
-            eta = f"ETA {left / 60:.0f} min" if left is not None else ""
-            self._bar.console.print(f"{step:,} steps  {note}  {eta}", highlight=False)
+            eta = f"  ETA {left / 60:.0f} min" if left is not None else ""
+            self._bar.console.print(note + eta, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the line as it stands."""
+        """Leave the last figures standing."""
         self._bar.stop()
+        if self._quiet:
+            self._bar.console.print(
+                self._bar.tasks[0].fields["note"], highlight=False, soft_wrap=True
+            )
 
 
 def _note(figures: dict[str, float]) -> str:

@@ -38,7 +38,7 @@ def recipe(task: str) -> TrainConfig:
             entropy_coef=0.01,  # paper
         ),
         model=RewardConfig(
-            network="christiano2017",  # paper; "small" is more exact and was hacked sooner
+            network="christiano2017",  # paper
             members=3,  # paper
             error=0.1,  # paper
             dropout=0.0,  # ours (paper .5): returns are sums of 25 steps, and so is the noise

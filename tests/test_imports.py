@@ -38,7 +38,6 @@ COMPOSITION_ROOT = (
     "prefrl.film",
     "prefrl.recipes",
     "prefrl.run",
-    "prefrl.train",
     "prefrl.sb3",
     "prefrl.bench",
 )

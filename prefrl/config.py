@@ -94,6 +94,9 @@ class TrainConfig:
     """"cpu", "cuda", or auto: cuda where there is one."""
     threads: int = 0
     """Threads for torch on the CPU; 0: all cores."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the policy update; auto: for small networks on state observations, in runs long
+    enough to earn back the half minute it takes, where there is a compiler."""
     checkpoint_every: int = 200_000
     """Steps between checkpoints; the environments start anew at each."""
     video: bool = True

@@ -34,9 +34,9 @@ def choose_queries(
     pairs = draw_pairs(len(pool), count * (candidates if chooses else 1), generator)
     priority = np.zeros(len(pairs))
     if chooses:
-        with torch.no_grad():
-            returns = model.segment_returns(pool)
-        index = torch.from_numpy(pairs).to(returns.device)
+        appearing, rows = np.unique(pairs, return_inverse=True)
+        returns = model.segment_returns([pool[i] for i in appearing])  # [E, appearing]
+        index = torch.from_numpy(rows.reshape(-1, 2)).to(returns.device)
         priority = disagreement(returns, index).cpu().numpy()
         best = np.argsort(-priority, kind="stable")[:count]
         pairs, priority = pairs[best], priority[best]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,12 @@ from prefrl.loop.metrics import EpisodeStats
 from prefrl.loop.recorder import Recorder
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.terms import LearnedReward, RewardTerm, TrueReward
-from prefrl.ppo import PPO
+from prefrl.ppo import PPO, CompiledGradient, Gradient, GradientOf
 from prefrl.rewards import LabelBank, RewardFitter, RewardModel, Spaces
 
 log = logging.getLogger(__name__)
 
+STEPS_WORTH_COMPILING = 200_000  # at 200 us a minibatch of eight steps, four epochs and more
 CPU_CHUNK = 256  # rows of pixels per forward and backward: what fits the cache (measured)
 
 
@@ -112,13 +114,12 @@ class Run:
             generator=self.generators["actions"],
         )
         on_cpu_pixels = self.collector.pixels and self.device.type == "cpu"
-        self.ppo = PPO(
-            self.policy,
-            config.ppo,
-            generator=self.generators["minibatches"],
-            rows="steps",
-            chunk=CPU_CHUNK if on_cpu_pixels else None,
+        gradient: GradientOf = Gradient(
+            self.policy, config.ppo, chunk=CPU_CHUNK if on_cpu_pixels else None
         )
+        if compiles(config, pixels=self.collector.pixels, device=self.device):
+            gradient = CompiledGradient(self.policy, config.ppo)
+        self.ppo = PPO(gradient, config.ppo, generator=self.generators["minibatches"], rows="steps")
         self.recorder = Recorder(
             task=config.task,
             seed=config.seed,
@@ -332,6 +333,23 @@ def spaces_of(venv: Any) -> Spaces:
     )
 
 
+def compiles(config: TrainConfig, *, pixels: bool, device: torch.device) -> bool:
+    """Is the policy update worth compiling?
+
+    Convolutions are not: they are bound by arithmetic, not by the launching of kernels.
+    """
+    if config.compile != "auto":
+        return config.compile == "on"
+    return not pixels and config.steps >= STEPS_WORTH_COMPILING and has_compiler(device)
+
+
+def has_compiler(device: torch.device) -> bool:
+    """What torch.compile needs: a C++ compiler on a CPU, and on CUDA Triton."""
+    if device.type == "cuda":
+        return bool(torch.utils._triton.has_triton())
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
 def choose_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one."""
     if name == "auto":
@@ -345,7 +363,8 @@ def set_threads(count: int) -> None:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+    # cloned, because parameters may be views of one vector, which safetensors refuses
+    save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, path)
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.ppo.rollout import Batch, Evaluation
 
+FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PPOConfig:
@@ -67,7 +69,7 @@ class Loss:
     clip_fraction: Tensor
 
     def figures(self) -> Tensor:
-        """[6] all parts, detached, for one transfer off the device."""
+        """[6] all parts in the order of `FIGURES`, detached, for one transfer off the device."""
         parts = (self.total, self.policy, self.value, self.entropy, self.approx_kl)
         return torch.stack([x.detach() for x in (*parts, self.clip_fraction)])
 

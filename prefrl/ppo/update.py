@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,42 +10,36 @@ from torch import Tensor
 
 from prefrl.errors import UserError
 from prefrl.ppo.gae import gae
-from prefrl.ppo.loss import PPOConfig, ppo_loss
-from prefrl.ppo.rollout import Batch, Policy, Rollout, masked_mean
-
-FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+from prefrl.ppo.gradient import GradientOf, normalise_advantage
+from prefrl.ppo.loss import FIGURES, PPOConfig
+from prefrl.ppo.rollout import Batch, Rollout
 
 
 class PPO:
     """Trains a policy on rollouts.
 
     Args:
-        policy: what to train.
+        gradient: of the objective on a minibatch; knows the policy.
         config: settings of the update.
         generator: draws the minibatches; on the CPU.
         rows: "steps" shuffles single steps (policies without memory), "sequences" keeps
             each row of the rollout whole (language models, recurrent policies).
-        chunk: evaluate at most this many rows at a time and accumulate gradients, which
-            changes no result beyond rounding. None: a whole minibatch at once.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        gradient: GradientOf,
         config: PPOConfig,
         *,
         generator: torch.Generator,
         rows: Literal["steps", "sequences"],
-        chunk: int | None = None,
     ) -> None:
-        self.policy = policy
+        self.gradient = gradient
         self.config = config
         self.generator = generator
         self.rows = rows
-        self.chunk = chunk
-        self._parameters: list[Tensor] = list(policy.parameters())  # type: ignore[call-overload]
         self.optimiser = torch.optim.Adam(
-            self._parameters, lr=config.lr, eps=config.adam_eps, fused=True
+            gradient.parameters, lr=config.lr, eps=config.adam_eps, fused=True
         )
 
     def update(self, rollout: Rollout, *, progress: float) -> dict[str, float]:
@@ -62,8 +55,9 @@ class PPO:
         lr = self._anneal(progress)
         batch = self._batch(rollout)
         figures: list[Tensor] = []
-        for minibatch in self._minibatches(batch):
-            figures.append(self._step(minibatch))
+        for index in self._minibatches(batch):
+            figures.append(self.gradient(batch, index))
+            self.optimiser.step()
             if self._moved_too_far(figures[-1]):
                 break
         means = torch.stack(figures).mean(0).tolist()
@@ -100,53 +94,22 @@ class PPO:
             returns=advantage + rollout.value,
         )
         if self.config.normalise == "rollout":
-            batch = _normalise_advantage(batch)
+            batch = normalise_advantage(batch)
         return batch.by_step() if self.rows == "steps" else batch
 
-    def _minibatches(self, batch: Batch) -> Iterator[Batch]:
-        device, wanted = batch.mask.device, self.config.minibatches
+    def _minibatches(self, batch: Batch) -> Iterator[Tensor]:
+        """Indices of the rows of each minibatch, epoch after epoch."""
+        wanted = self.config.minibatches
         if wanted > len(batch):  # else some would be empty, and their means nan
             raise UserError(f"ppo.minibatches: got {wanted}, wanted at most {len(batch)} rows")
         for _ in range(self.config.epochs):
-            order = torch.randperm(len(batch), generator=self.generator).to(device)
+            order = torch.randperm(len(batch), generator=self.generator).to(batch.mask.device)
             # tensor_split, because chunk(4) of 6 rows gives 3 pieces
-            for index in order.tensor_split(self.config.minibatches):
-                minibatch = batch.rows(index)
-                if self.config.normalise == "minibatch":
-                    minibatch = _normalise_advantage(minibatch)
-                yield minibatch
-
-    def _step(self, minibatch: Batch) -> Tensor:
-        """One gradient step; returns [6] the loss and its parts."""
-        steps = minibatch.mask.sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        figures = torch.zeros(len(FIGURES), device=minibatch.mask.device)
-        for chunk in self._chunks(minibatch):
-            now = self.policy.evaluate(chunk.inputs)
-            loss = ppo_loss(now, chunk, steps=steps, config=self.config)
-            loss.total.backward()
-            figures += loss.figures()
-        torch.nn.utils.clip_grad_norm_(self._parameters, self.config.max_grad_norm)
-        self.optimiser.step()
-        return figures
-
-    def _chunks(self, minibatch: Batch) -> Iterator[Batch]:
-        if self.chunk is None or len(minibatch) <= self.chunk:
-            yield minibatch
-            return
-        index = torch.arange(len(minibatch), device=minibatch.mask.device)
-        for part in index.split(self.chunk):
-            yield minibatch.rows(part)
+            yield from order.tensor_split(wanted)
 
     def _moved_too_far(self, figures: Tensor) -> bool:
         target = self.config.target_kl
         return target is not None and figures[FIGURES.index("approx_kl")].item() > target
-
-
-def _normalise_advantage(batch: Batch) -> Batch:
-    mean = masked_mean(batch.advantage, batch.mask)
-    variance = masked_mean((batch.advantage - mean).square(), batch.mask)
-    return replace(batch, advantage=(batch.advantage - mean) / (variance.sqrt() + 1e-8))
 
 
 def _explained_variance(batch: Batch) -> float:

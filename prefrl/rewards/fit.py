@@ -78,10 +78,11 @@ class RewardFitter:
         self.optimiser.zero_grad(set_to_none=True)
         for part in torch.arange(len(batch.target), device=self.model.device).split(self.chunk):
             chunk = batch.rows(part)
-            difference = self._difference(chunk)
+            difference, energy = self._outputs(chunk)
             target = chunk.target.expand_as(difference)
             loss = bradley_terry_loss(difference, target, error=self.config.error)  # [E, m]
-            (loss * weight[:, part]).sum().backward()
+            pull = self.config.output_penalty * energy * len(part) / len(batch.target)
+            ((loss * weight[:, part]).sum() + pull).backward()
             seen = torch.stack([chunk.counts, held_out[:, part]])
             losses += (loss.detach() * seen).sum(-1)
         penalty = torch.stack([w.flatten(1).square().sum(1) for w in self._weights()]).sum(0)
@@ -89,15 +90,19 @@ class RewardFitter:
         self.optimiser.step()
         self._steer(losses / torch.stack([batch.counts, held_out]).sum(-1))
 
-    def _difference(self, batch: ComparisonBatch) -> Tensor:
-        """[E, n] return of the second segments minus that of the first."""
+    def _outputs(self, batch: ComparisonBatch) -> tuple[Tensor, Tensor]:
+        """[E, n] return of the second segments minus that of the first; mean squared output.
+
+        The second is a scalar, summed over members.
+        """
         stride = self.config.stride
         offset = int(torch.randint(stride, (), generator=self.generator, device=self.model.device))
         steps = batch.steps.every(stride, offset)
         dropout = self.generator if self.model.network.training else None
         raw = self.model.network(steps.observation, steps.action, dropout=dropout)
         first, second = raw.view(-1, *steps.shape).sum(-1).chunk(2, dim=1)
-        return (second - first) * (batch.steps.shape[1] / steps.shape[1])
+        difference = (second - first) * (batch.steps.shape[1] / steps.shape[1])
+        return difference, raw.square().mean(1).sum()
 
     def _steer(self, losses: Tensor) -> None:
         """Smooth [2, E] training and hold-out losses; move the penalties by their ratio."""

@@ -44,6 +44,9 @@ class RewardConfig:
     """Gradient steps for every new label: more fits better and overfits sooner."""
     pretrain_epochs: float = 20.0
     """Passes over the first labels before the policy learns."""
+    output_penalty: float = 0.0
+    """Weight of the mean squared output (Ibarz et al. 2018): pulls to 0 what no answer asks to
+    be otherwise, and fixes the mean, which comparisons leave open."""
     l2: float = 1e-4
     """Initial weight penalty of each member, adapted from then on."""
     l2_band: tuple[float, float] = (1.1, 1.5)
@@ -61,6 +64,8 @@ class RewardConfig:
         for name in ("members", "lr", "batch", "stride", "keep", "scale", "normaliser_segments"):
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
+        if self.output_penalty < 0:
+            raise UserError(f"model.output_penalty: got {self.output_penalty}, wanted 0 or more")
         for name in ("error", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 to below 1")
@@ -148,10 +153,13 @@ class RewardModel:
 
     def segment_returns(self, segments: Sequence[Segment]) -> Tensor:
         """Raw return of each segment under each member: [E, B], for likelihoods."""
-        observation, action = self._tensors(segments)
-        B, T = observation.shape[:2]
-        raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
-        return raw.view(-1, B, T).sum(-1)
+        some = max(CHUNK // len(segments[0].actions), 1)  # stacked pixels of all are gigabytes
+        returns = []
+        for start in range(0, len(segments), some):
+            observation, action = self._tensors(segments[start : start + some])
+            raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
+            returns.append(raw.view(len(raw), *action.shape[:2]).sum(-1))
+        return torch.cat(returns, dim=1)
 
     def normalise_on(self, observation: Tensor, action: Tensor) -> None:
         """Anchor mean and deviation of each member on these steps: [n, *obs], [n, *act].

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prefrl.ppo import PPO, Batch, Evaluation, PPOConfig, Rollout
+from prefrl.ppo import PPO, Batch, Evaluation, Gradient, PPOConfig, Rollout
+from prefrl.ppo.gradient import normalise_advantage
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def rollout_of(bandit: Bandit, arm: Tensor, reward: Tensor) -> Rollout:
 def ppo(policy: Any, *, rows: str = "steps", chunk: int | None = None, **settings: Any) -> PPO:
     config = PPOConfig(**{"lr": 0.01, "epochs": 1, "minibatches": 1, **settings})
     generator = torch.Generator().manual_seed(0)
-    return PPO(policy, config, generator=generator, rows=rows, chunk=chunk)
+    gradient = Gradient(policy, config, chunk=chunk)
+    return PPO(gradient, config, generator=generator, rows=rows)
 
 
 def pulls(B: int = 4, T: int = 6) -> tuple[Tensor, Tensor]:
@@ -113,7 +115,8 @@ def test_minibatches_cover_every_row_once_an_epoch(rows: str, count: int) -> Non
     trainer = ppo(Bandit(), rows=rows, minibatches=4, epochs=2, normalise="none")
     rollout = rollout_of(Bandit(), torch.zeros(5, 6, dtype=torch.int64), torch.zeros(5, 6))
     numbered = replace(rollout, reward=torch.arange(30.0).view(5, 6))
-    minibatches = list(trainer._minibatches(trainer._batch(numbered)))
+    batch = trainer._batch(numbered)
+    minibatches = [batch.rows(index) for index in trainer._minibatches(batch)]
     assert len(minibatches) == 8
     first, second = minibatches[:4], minibatches[4:]
     assert sum(len(x) for x in first) == count
@@ -143,10 +146,18 @@ def test_step_size_anneals_linearly_to_its_end(progress: float, wanted: float) -
 
 
 def test_advantages_are_normalised_over_each_minibatch() -> None:
-    trainer = ppo(Bandit(), minibatches=3)
-    for minibatch in trainer._minibatches(trainer._batch(rollout_of(Bandit(), *pulls()))):
-        assert minibatch.advantage.mean().item() == pytest.approx(0, abs=1e-6)
-        assert minibatch.advantage.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    # with the ratio still 1 the policy loss is minus the mean advantage: 0 where normalised
+    arm, reward = pulls()
+    for normalise, wanted in (("minibatch", 0.0), ("none", -(reward + 5).mean().item())):
+        trainer = ppo(Bandit(), normalise=normalise)
+        figures = trainer.update(rollout_of(Bandit(), arm, reward + 5), progress=0.0)
+        assert figures["ppo/policy_loss"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_normalised_advantages_have_mean_0_and_deviation_1() -> None:
+    batch = normalise_advantage(ppo(Bandit())._batch(rollout_of(Bandit(), *pulls())))
+    assert batch.advantage.mean().item() == pytest.approx(0, abs=1e-6)
+    assert batch.advantage.std(correction=0).item() == pytest.approx(1, abs=1e-5)
 
 
 def test_advantages_are_normalised_over_the_rollout_without_its_padding() -> None:

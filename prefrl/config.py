@@ -50,9 +50,12 @@ class QueryConfig:
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
     strategy: Literal["uniform", "disagreement"] = "uniform"
-    """Pairs drawn at random, or those on which the ensemble disagrees most."""
+    """Pairs drawn at random, or those on which the ensemble disagrees most, which sometimes
+    harms (Christiano et al. 2017, section 3.3)."""
     candidates: int = 10
     """Candidate pairs per query, for strategies that choose."""
+    uniform_share: float = 0.0
+    """Share of the pairs drawn at random all the same, where the strategy chooses."""
     segment_steps: int | None = None
     """Length of a segment; None: the task's own."""
     pool: int = 400
@@ -61,8 +64,9 @@ class QueryConfig:
     """Segments cut from each rollout, over all environments."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.initial <= 1:
-            raise UserError(f"queries.initial: got {self.initial}, wanted 0 to 1")
+        for name in ("initial", "uniform_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 0 to 1")
         for name in ("every", "candidates", "per_rollout"):
             if getattr(self, name) < 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 1 or more")

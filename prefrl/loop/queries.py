@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from prefrl.config import QueryConfig
 from prefrl.feedback import Query, Segment
 from prefrl.rewards import RewardModel, disagreement
 
@@ -15,42 +16,60 @@ def choose_queries(
     pool: Sequence[Segment],
     count: int,
     *,
-    strategy: str,
-    candidates: int,
+    config: QueryConfig,
     model: RewardModel,
     policy_step: int,
     generator: np.random.Generator,
 ) -> list[tuple[Query, tuple[Segment, Segment]]]:
     """Choose `count` pairs from `pool`, or fewer when it holds fewer.
 
+    With the strategy "disagreement", a share of `config.uniform_share` is drawn at random all
+    the same: an ensemble does not disagree about what all its members overlook.
+
     Args:
-        strategy: "uniform" draws pairs at random; "disagreement" draws `candidates` times as
-            many and keeps those with the largest spread of predicted preference over the
-            ensemble (Christiano et al. 2017, section 2.2.4). Facts of the field: the latter
-            sometimes harms, so it is not the default.
         model: used by "disagreement" only; while it is unfitted, pairs are uniform.
     """
-    chooses = strategy == "disagreement" and model.fitted
-    pairs = draw_pairs(len(pool), count * (candidates if chooses else 1), generator)
-    priority = np.zeros(len(pairs))
+    chooses = config.strategy == "disagreement" and model.fitted
+    at_random = round(count * config.uniform_share) if chooses else count
+    asked: list[tuple[Query, tuple[Segment, Segment]]] = []
+
+    def ask(pairs: np.ndarray, priority: np.ndarray, reason: str) -> None:
+        for (i, j), weight in zip(pairs, priority, strict=True):
+            query = Query(
+                segments=(pool[i].id, pool[j].id),
+                policy_step=policy_step,
+                reason=reason,
+                priority=float(weight),
+            )
+            asked.append((query, (pool[i], pool[j])))
+
+    pairs = draw_pairs(len(pool), at_random, generator)
+    ask(pairs, np.zeros(len(pairs)), "uniform")
     if chooses:
-        appearing, rows = np.unique(pairs, return_inverse=True)
-        returns = model.segment_returns([pool[i] for i in appearing])  # [E, appearing]
-        index = torch.from_numpy(rows.reshape(-1, 2)).to(returns.device)
-        priority = disagreement(returns, index).cpu().numpy()
-        best = np.argsort(-priority, kind="stable")[:count]
-        pairs, priority = pairs[best], priority[best]
-    reason = "disagreement" if chooses else "uniform"
-    chosen = []
-    for (i, j), weight in zip(pairs, priority, strict=True):
-        query = Query(
-            segments=(pool[i].id, pool[j].id),
-            policy_step=policy_step,
-            reason=reason,
-            priority=float(weight),
-        )
-        chosen.append((query, (pool[i], pool[j])))
-    return chosen
+        wanted = count - at_random
+        candidates = draw_pairs(len(pool), wanted * config.candidates, generator)
+        ask(*most_disagreed(pool, candidates, wanted, model), "disagreement")
+    return asked
+
+
+def most_disagreed(
+    pool: Sequence[Segment], pairs: np.ndarray, count: int, model: RewardModel
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the candidate `pairs` [n, 2], those on whose answer the ensemble disagrees most.
+
+    The spread over members of the predicted preference (Christiano et al. 2017, section 2.2.4).
+
+    Returns:
+        [count, 2] the pairs, [count] their disagreement, greatest first.
+    """
+    if not len(pairs):
+        return pairs, np.zeros(0)
+    appearing, rows = np.unique(pairs, return_inverse=True)
+    returns = model.segment_returns([pool[i] for i in appearing])  # [E, appearing]
+    index = torch.from_numpy(rows.reshape(-1, 2)).to(returns.device)
+    priority = disagreement(returns, index).cpu().numpy()
+    best = np.argsort(-priority, kind="stable")[:count]
+    return pairs[best], priority[best]
 
 
 def draw_pairs(size: int, count: int, generator: np.random.Generator) -> np.ndarray:

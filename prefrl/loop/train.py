@@ -81,8 +81,7 @@ def ask_and_fit(run: Run) -> dict[str, float]:
     asked = choose_queries(
         list(run.recorder.pool),
         wanted,
-        strategy=run.config.queries.strategy,
-        candidates=run.config.queries.candidates,
+        config=run.config.queries,
         model=run.model,
         policy_step=run.step,
         generator=run.query_generator,

@@ -43,25 +43,6 @@ class Steps:
     shape: tuple[int, int]
     """(S, T)"""
 
-    def every(self, stride: int, offset: int) -> Steps:
-        """The steps offset, offset + stride, ... of each segment."""
-        S, T = self.shape
-        observation, action = (
-            x.view(S, T, *x.shape[1:])[:, offset::stride].flatten(0, 1)
-            for x in (self.observation, self.action)
-        )
-        return Steps(
-            observation=observation, action=action, shape=(S, len(range(offset, T, stride)))
-        )
-
-    def rows(self, index: Tensor) -> Steps:
-        """The segments `index` [m]."""
-        S, T = self.shape
-        observation, action = (
-            x.view(S, T, *x.shape[1:])[index].flatten(0, 1) for x in (self.observation, self.action)
-        )
-        return Steps(observation=observation, action=action, shape=(len(index), T))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonBatch:
@@ -73,14 +54,6 @@ class ComparisonBatch:
     """[n] 1 second preferred, 0 first, 0.5 a tie."""
     counts: Tensor
     """[E, n] copies in each member's bootstrap; 0 means held out."""
-
-    def rows(self, index: Tensor) -> ComparisonBatch:
-        """The comparisons `index` [m]."""
-        S = self.steps.shape[0]
-        both = torch.cat([index, index + S // 2])
-        return ComparisonBatch(
-            steps=self.steps.rows(both), target=self.target[index], counts=self.counts[:, index]
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,37 +100,52 @@ class LabelBank:
         """T of the segments kept."""
         return len(next(iter(self._segments.values()))[1])
 
-    def batch(self, index: Tensor) -> ComparisonBatch:
-        """The comparisons `index` [n], counted from the oldest kept."""
-        examples = list(self._examples.values())
-        chosen = [examples[i] for i in index.tolist()]
+    def batch(self, index: Tensor, *, stride: int = 1, offset: int = 0) -> ComparisonBatch:
+        """The comparisons `index` [n], counted from the oldest kept.
+
+        Args:
+            stride: only the steps offset, offset + stride, ... of each segment.
+        """
+        chosen = self._chosen(index)
         ids = [x.first for x in chosen] + [x.second for x in chosen]
-        counts = np.stack([x.counts for x in chosen], axis=1)
         return ComparisonBatch(
-            steps=self.steps(ids),
+            steps=self.steps(ids, stride=stride, offset=offset),
             target=torch.tensor([x.target for x in chosen], device=self.device),
-            counts=torch.from_numpy(counts).to(self.device, torch.float32),
+            counts=self.counts(index),
         )
+
+    def counts(self, index: Tensor) -> Tensor:
+        """[E, n] copies of the comparisons `index` [n] in each member's bootstrap."""
+        counts = np.stack([x.counts for x in self._chosen(index)], axis=1)
+        return torch.from_numpy(counts).to(self.device, torch.float32)
 
     def recent_segments(self, count: int) -> Steps:
         """The steps of the last `count` labelled segments."""
         return self.steps(list(self._segments)[-count:])
 
-    def steps(self, ids: list[str]) -> Steps:
-        """The steps of the segments `ids`, which must be in the bank."""
+    def steps(self, ids: list[str], *, stride: int = 1, offset: int = 0) -> Steps:
+        """The steps offset, offset + stride, ... of the segments `ids` in the bank."""
         observation = torch.stack([self._segments[i][0] for i in ids])
         action = torch.stack([self._segments[i][1] for i in ids])
-        S, T = action.shape[:2]
+        T = action.shape[1]
+        action = action[:, offset::stride]
         if observation.dtype == torch.uint8:
-            observation = restack(observation, T)
+            observation = restack(observation, T, stride=stride, offset=offset)
+        else:
+            observation = observation[:, offset::stride]
+        S, taken = action.shape[:2]
         return Steps(
-            observation=observation.flatten(0, 1), action=action.flatten(0, 1), shape=(S, T)
+            observation=observation.flatten(0, 1), action=action.flatten(0, 1), shape=(S, taken)
         )
 
     def target_entropy(self) -> float:
         """Mean entropy of the targets, in nats: the floor of the loss without an error term."""
         targets = np.array([x.target for x in self._examples.values()])
         return float(np.mean(targets == 0.5) * np.log(2)) if len(targets) else 0.0
+
+    def _chosen(self, index: Tensor) -> list[_Example]:
+        examples = list(self._examples.values())
+        return [examples[i] for i in index.tolist()]
 
     def _tensors(self, segment: Segment) -> tuple[Tensor, Tensor]:
         observation = segment.observations
@@ -182,7 +170,7 @@ def unstack(stacked: np.ndarray) -> np.ndarray:
     return np.concatenate([np.moveaxis(stacked[0], -1, 0), stacked[1:, ..., -1]])
 
 
-def restack(frames: Tensor, T: int) -> Tensor:
-    """[S, T + C - 1, H, W] frames -> [S, T, H, W, C]."""
+def restack(frames: Tensor, T: int, *, stride: int = 1, offset: int = 0) -> Tensor:
+    """[S, T + C - 1, H, W] frames -> [S, n, H, W, C] at steps offset, offset + stride, ..."""
     C = frames.shape[1] - T + 1
-    return torch.stack([frames[:, c : c + T] for c in range(C)], dim=-1)
+    return torch.stack([frames[:, offset + c : T + c : stride] for c in range(C)], dim=-1)

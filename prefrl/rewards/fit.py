@@ -65,44 +65,50 @@ class RewardFitter:
             return self.config.batch
         return max(CPU_CHUNK * self.config.stride // (2 * self.bank.segment_steps), 1)
 
-    def _draw(self) -> ComparisonBatch:
+    def _draw(self) -> Tensor:
+        """[n] the comparisons of one batch."""
         n = min(self.config.batch, len(self.bank))
         order = torch.randperm(len(self.bank), generator=self.generator, device=self.model.device)
-        return self.bank.batch(order[:n])
+        return order[:n]
 
-    def _step(self, batch: ComparisonBatch) -> None:
+    def _step(self, index: Tensor) -> None:
         """One gradient step; a large batch is evaluated in chunks, gradients accumulated."""
-        held_out = (batch.counts == 0).float()  # [E, n]
-        weight = batch.counts / batch.counts.sum(1, keepdim=True).clamp_min(1)
+        counts = self.bank.counts(index)  # [E, n]
+        held_out = (counts == 0).float()
+        weight = counts / counts.sum(1, keepdim=True).clamp_min(1)
         losses = torch.zeros_like(self.losses)  # [2, E]
         self.optimiser.zero_grad(set_to_none=True)
-        for part in torch.arange(len(batch.target), device=self.model.device).split(self.chunk):
-            chunk = batch.rows(part)
+        for part in torch.arange(len(index), device=index.device).split(self.chunk):
+            chunk = self._thinned(index[part])
             difference, energy = self._outputs(chunk)
             target = chunk.target.expand_as(difference)
             loss = bradley_terry_loss(difference, target, error=self.config.error)  # [E, m]
-            pull = self.config.output_penalty * energy * len(part) / len(batch.target)
+            pull = self.config.output_penalty * energy * len(part) / len(index)
             ((loss * weight[:, part]).sum() + pull).backward()
             seen = torch.stack([chunk.counts, held_out[:, part]])
             losses += (loss.detach() * seen).sum(-1)
         penalty = torch.stack([w.flatten(1).square().sum(1) for w in self._weights()]).sum(0)
         (self.l2 * penalty).sum().backward()
         self.optimiser.step()
-        self._steer(losses / torch.stack([batch.counts, held_out]).sum(-1))
+        self._steer(losses / torch.stack([counts, held_out]).sum(-1))
+
+    def _thinned(self, index: Tensor) -> ComparisonBatch:
+        """The comparisons `index` with every `stride`-th step of their segments."""
+        stride = self.config.stride
+        offset = int(torch.randint(stride, (), generator=self.generator, device=self.model.device))
+        return self.bank.batch(index, stride=stride, offset=offset)
 
     def _outputs(self, batch: ComparisonBatch) -> tuple[Tensor, Tensor]:
         """[E, n] return of the second segments minus that of the first; mean squared output.
 
         The second is a scalar, summed over members.
         """
-        stride = self.config.stride
-        offset = int(torch.randint(stride, (), generator=self.generator, device=self.model.device))
-        steps = batch.steps.every(stride, offset)
         dropout = self.generator if self.model.network.training else None
+        steps = batch.steps
         raw = self.model.network(steps.observation, steps.action, dropout=dropout)
-        first, second = raw.view(-1, *steps.shape).sum(-1).chunk(2, dim=1)
-        difference = (second - first) * (batch.steps.shape[1] / steps.shape[1])
-        return difference, raw.square().mean(1).sum()
+        returns = raw.view(-1, *steps.shape).mean(-1) * self.bank.segment_steps  # [E, 2 n]
+        first, second = returns.chunk(2, dim=1)
+        return second - first, raw.square().mean(1).sum()
 
     def _steer(self, losses: Tensor) -> None:
         """Smooth [2, E] training and hold-out losses; move the penalties by their ratio."""

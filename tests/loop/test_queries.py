@@ -31,14 +31,22 @@ def pool(size: int) -> list[Segment]:
 
 
 def ensemble(returns: list[list[float]], *, fitted: bool = True) -> Any:
-    """A model with these raw returns [E, S]."""
-    return SimpleNamespace(fitted=fitted, segment_returns=lambda pool: torch.tensor(returns))
+    """A model with these raw returns [E, S]; it knows a segment by its t0."""
+
+    def segment_returns(segments: list[Segment]) -> torch.Tensor:
+        return torch.tensor(returns)[:, [s.provenance.t0 for s in segments]]
+
+    return SimpleNamespace(fitted=fitted, segment_returns=segment_returns)
 
 
 def choose(segments: list[Segment], count: int, model: Any, **settings: Any) -> Any:
-    chosen = {"strategy": "uniform", "candidates": 10, "policy_step": 640, **settings}
     return choose_queries(
-        segments, count, model=model, generator=np.random.default_rng(0), **chosen
+        segments,
+        count,
+        config=QueryConfig(**settings),
+        model=model,
+        policy_step=640,
+        generator=np.random.default_rng(0),
     )
 
 
@@ -94,6 +102,15 @@ def test_disagreement_chooses_the_best_of_all_its_candidates() -> None:
     every = torch.tensor([[i, j] for i in range(8) for j in range(i)])  # 28 pairs = 4 * 7
     wanted = disagreement(torch.tensor(returns), every).sort(descending=True).values[:4]
     assert [q.priority for q, _ in asked] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "uniform"), [(0.0, 0), (0.25, 2), (1.0, 8)])
+def test_a_share_is_uniform_all_the_same(share: float, uniform: int) -> None:
+    returns = np.random.default_rng(1).normal(size=(3, 12)).tolist()
+    settings = {"strategy": "disagreement", "candidates": 2, "uniform_share": share}
+    reasons = [query.reason for query, _ in choose(pool(12), 8, ensemble(returns), **settings)]
+    assert reasons.count("uniform") == uniform
+    assert reasons.count("disagreement") == 8 - uniform
 
 
 def test_an_unfitted_model_disagrees_about_nothing_so_pairs_are_uniform() -> None:

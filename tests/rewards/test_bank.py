@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from prefrl.feedback.records import Choice
 from prefrl.rewards import LabelBank, bootstrap_counts
-from prefrl.rewards.bank import Steps, restack, unstack
+from prefrl.rewards.bank import restack, unstack
 from tests.rewards.helpers import label, query_id, segment, states
 
 
@@ -63,13 +63,13 @@ def test_a_batch_holds_all_first_segments_then_all_second_ones() -> None:
     assert batch.counts.shape == (3, 2)
 
 
-def test_rows_of_a_batch_keep_pairs_targets_and_counts_together() -> None:
+def test_a_batch_keeps_pairs_targets_and_counts_together() -> None:
     made = filled(5)
-    part = made.batch(torch.arange(5)).rows(torch.tensor([3, 1]))
-    whole = made.batch(torch.tensor([3, 1]))
-    assert torch.equal(part.steps.observation, whole.steps.observation)
-    assert torch.equal(part.counts, whole.counts)
-    assert part.steps.shape == whole.steps.shape == (4, 2)
+    part, whole = made.batch(torch.tensor([3, 1])), made.batch(torch.arange(5))
+    both = torch.tensor([3, 1, 5 + 3, 5 + 1])  # first segments, then second ones
+    assert torch.equal(part.steps.observation.view(4, 2), whole.steps.observation.view(10, 2)[both])
+    assert torch.equal(part.target, whole.target[both[:2]])
+    assert torch.equal(part.counts, whole.counts[:, both[:2]])
 
 
 @pytest.mark.parametrize(("choice", "target"), [("first", 0.0), ("second", 1.0), ("tie", 0.5)])
@@ -148,16 +148,14 @@ def test_pixels_come_back_as_they_were_added() -> None:
     assert sum(x.nbytes for x, _ in made._segments.values()) == 2 * 6 * 25  # not 2 * 12 * 25
 
 
-def test_every_second_step_is_taken_from_each_segment_by_itself() -> None:
+@pytest.mark.parametrize("pixels", [False, True])
+def test_every_second_step_is_taken_from_each_segment_by_itself(pixels: bool) -> None:
     # two segments of five steps: 0 1 2 3 4 and 5 6 7 8 9; from offset 1: 1 3 and 6 8
-    values = torch.arange(10.0)[:, None]
-    picked = Steps(observation=values, action=values, shape=(2, 5)).every(2, 1)
+    values = np.arange(10, dtype=np.uint8 if pixels else np.float32).reshape(2, 5)
+    pair = tuple(segment(v[:, None, None, None] if pixels else v[:, None]) for v in values)
+    made = bank()
+    made.add(label(pair[0], pair[1], "second"), (pair[0], pair[1]))
+    picked = made.batch(torch.tensor([0]), stride=2, offset=1).steps
     assert picked.shape == (2, 2)
     assert picked.observation.flatten().tolist() == [1, 3, 6, 8]
-    assert picked.action.flatten().tolist() == [1, 3, 6, 8]
-
-
-def test_rows_take_both_segments_of_a_comparison() -> None:
-    part = filled(4).batch(torch.tensor([2, 0, 3])).rows(torch.tensor([1]))
-    assert part.steps.observation.flatten().tolist() == [0, 0, 0.5, 0.5]
-    assert part.target.tolist() == [1.0]
+    assert len(picked.action) == 4

@@ -1,6 +1,7 @@
 """Fitting: it finds the reward behind the answers, and knows how well."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,17 +135,16 @@ def test_a_member_does_not_learn_from_what_it_holds_out() -> None:
     def trained(flip: bool) -> tuple[Tensor, Tensor]:
         config = RewardConfig(members=3, dropout=0.0, l2_band=(0.0, 1e9))
         fit = fitter(linear_segments(20), config, LINEAR)
-        batch = fit.bank.batch(torch.arange(10))
+        index = torch.arange(10)
+        counts = fit.bank.counts(index)
         if flip:  # the answers that member 0 holds out say the opposite
-            held = batch.counts[0] == 0
-            batch = ComparisonBatch(
-                steps=batch.steps,
-                target=torch.where(held, 1 - batch.target, batch.target),
-                counts=batch.counts,
-            )
-        fit._step(batch)
+            for query, held in zip(list(fit.bank._examples), counts[0] == 0, strict=False):
+                if held:
+                    old = fit.bank._examples[query]
+                    fit.bank._examples[query] = replace(old, target=1 - old.target)
+        fit._step(index)
         weight = fit.model.network.head.weight  # type: ignore[union-attr]
-        return weight.detach().clone(), batch.counts  # type: ignore[union-attr, operator]
+        return weight.detach().clone(), counts  # type: ignore[union-attr, operator]
 
     (plain, counts), (flipped, _) = trained(False), trained(True)
     assert 0 < (counts[0] == 0).sum() < 10
@@ -157,7 +157,7 @@ def test_a_step_in_chunks_equals_a_step_at_once() -> None:
         config = RewardConfig(dropout=0.0, batch=10)
         fit = fitter(linear_segments(20), config, LINEAR)
         fit.chunk = chunk
-        fit._step(fit.bank.batch(torch.arange(10)))
+        fit._step(torch.arange(10))
         return [p.grad.clone() for p in fit.model.network.parameters() if p.grad is not None]
 
     torch.testing.assert_close(trained(3), trained(10))
@@ -258,5 +258,34 @@ def test_steps_left_out_are_made_up_for(stride: int) -> None:
     segments = [segment(np.full((5, 1), v, np.float32)) for v in (0.0, 1.0, 2.0, 5.0)]
     whole = fitter(segments, RewardConfig(dropout=0.0), ONE)
     part = fitter(segments, RewardConfig(dropout=0.0, stride=stride), ONE)
-    batch = whole.bank.batch(torch.tensor([0, 1]))
-    assert torch.allclose(part._outputs(batch)[0], whole._outputs(batch)[0], rtol=1e-4)
+    index = torch.tensor([0, 1])
+    thinned, every = part._thinned(index), whole._thinned(index)
+    assert len(thinned.steps.action) < len(every.steps.action)
+    assert torch.allclose(part._outputs(thinned)[0], whole._outputs(every)[0], rtol=1e-4)
+
+
+def test_the_output_penalty_pulls_the_mean_to_zero() -> None:
+    # comparisons say nothing about the mean: without the penalty it stays where it was put
+    def mean_after(penalty: float) -> float:
+        config = RewardConfig(dropout=0.0, lr=0.01, output_penalty=penalty)
+        fit = fitter(linear_segments(20), config, LINEAR)
+        fit.model.network.head.bias.data += 3.0  # type: ignore[union-attr, operator]
+        fit.fit(60)
+        return float(fit.model.mean.mean())
+
+    assert mean_after(1.0) < 1.0
+    assert mean_after(0.0) > 2.0
+
+
+def test_the_output_penalty_weighs_all_chunks_of_a_batch_alike() -> None:
+    def gradient(chunk: int) -> Tensor:
+        config = RewardConfig(dropout=0.0, batch=10, output_penalty=2.0)
+        fit = fitter(linear_segments(20), config, LINEAR)
+        fit.model.network.head.bias.data += 3.0  # type: ignore[union-attr, operator]
+        fit.chunk = chunk
+        fit._step(torch.arange(10))
+        grad = fit.model.network.head.bias.grad  # type: ignore[union-attr]
+        assert isinstance(grad, Tensor)
+        return grad.clone()
+
+    torch.testing.assert_close(gradient(3), gradient(10))

@@ -43,8 +43,9 @@ class QueryConfig:
 
     schedule: Literal["christiano_atari", "christiano_mujoco", "constant", "custom"] = "constant"
     """How the labels are spread over training; the Christiano forms ask more early."""
-    points: tuple[tuple[int, int], ...] = ()
-    """(step, labels by then) of the "custom" schedule, from step 0 to the last one."""
+    points: tuple[tuple[float, float], ...] = ()
+    """Of the "custom" schedule: (share of the steps, share of the labels after the initial
+    ones), from (0, 0) to (1, 1)."""
     initial: float = 0.25
     """Share of the labels asked before the policy learns."""
     every: int = 25_000

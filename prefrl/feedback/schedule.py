@@ -34,9 +34,9 @@ class LabelSchedule:
     """Due before the policy learns, at step 0."""
     steps: int
     """Agent steps of the run."""
-    points: tuple[tuple[int, int], ...] = ()
-    """"custom" only: (step, cumulative labels), from (0, initial) to (steps, labels), linear
-    in between."""
+    points: tuple[tuple[float, float], ...] = ()
+    """"custom" only: (share of the steps, share of the labels after the initial ones), from
+    (0, 0) to (1, 1), linear in between."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -48,39 +48,37 @@ class LabelSchedule:
         if self.steps < 1:
             raise UserError(f"steps: got {self.steps}, wanted 1 or more")
         if self.kind == "custom":
-            _check_points(self.points, (0, self.initial), (self.steps, self.labels))
+            _check_points(self.points)
         elif self.points:
             raise UserError(f'points belong to kind "custom", got kind {self.kind!r}')
 
     def due(self, step: int) -> int:
         """Labels due by agent step `step`: `initial` at 0, `labels` at `steps` and after."""
         step = min(max(step, 0), self.steps)
-        if self.kind == "custom":
-            return _interpolated(self.points, step)
         return self.initial + int((self.labels - self.initial) * self._share(step))
 
     def _share(self, step: int) -> float:
+        if self.kind == "custom":
+            return _interpolated(self.points, step / self.steps)
         if self.kind == "constant":
             return step / self.steps
         h = HALF_RATE[self.kind]
         return math.log1p(step / h) / math.log1p(self.steps / h)
 
 
-def _check_points(
-    points: tuple[tuple[int, int], ...], first: tuple[int, int], last: tuple[int, int]
-) -> None:
-    if len(points) < 2 or tuple(points[0]) != first or tuple(points[-1]) != last:
-        raise UserError(f"points: got {points}, wanted them to go from {first} to {last}")
-    for (step, count), (next_step, next_count) in pairwise(points):
-        if next_step <= step or next_count < count:
+def _check_points(points: tuple[tuple[float, float], ...]) -> None:
+    if len(points) < 2 or tuple(points[0]) != (0, 0) or tuple(points[-1]) != (1, 1):
+        raise UserError(f"points: got {points}, wanted them to go from (0, 0) to (1, 1)")
+    for (step, share), (next_step, next_share) in pairwise(points):
+        if next_step <= step or next_share < share:
             raise UserError(
-                f"points: got {(next_step, next_count)} after {(step, count)}, wanted rising "
-                "steps and labels that do not fall"
+                f"points: got {(next_step, next_share)} after {(step, share)}, wanted rising "
+                "shares of the steps and shares of the labels that do not fall"
             )
 
 
-def _interpolated(points: tuple[tuple[int, int], ...], step: int) -> int:
+def _interpolated(points: tuple[tuple[float, float], ...], at: float) -> float:
     for (start, before), (stop, after) in pairwise(points):
-        if step <= stop:
-            return before + (after - before) * (step - start) // (stop - start)
-    raise AssertionError("step is clamped to the last point")
+        if at <= stop:
+            return before + (after - before) * (at - start) / (stop - start)
+    raise AssertionError("the last point is at 1")

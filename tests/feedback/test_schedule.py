@@ -50,25 +50,27 @@ def test_the_atari_rate_at_5m_steps_is_half_the_first() -> None:
 
 
 def test_custom_is_linear_between_its_points() -> None:
+    # 10 at once; the other 90: 60 % of them in the first tenth of the steps
     schedule = LabelSchedule(
-        kind="custom", labels=100, initial=10, steps=1000, points=((0, 10), (100, 60), (1000, 100))
+        kind="custom", labels=100, initial=10, steps=1000, points=((0, 0), (0.1, 0.6), (1, 1))
     )
-    assert [schedule.due(t) for t in (0, 50, 100, 550, 1000, 2000)] == [10, 35, 60, 80, 100, 100]
+    assert [schedule.due(t) for t in (0, 50, 100, 550, 1000, 2000)] == [10, 37, 64, 82, 100, 100]
 
 
 @pytest.mark.parametrize(
     "points",
     [
         (),
-        ((0, 10),),
-        ((0, 0), (1000, 100)),
-        ((0, 10), (1000, 99)),
-        ((0, 10), (500, 60), (500, 70), (1000, 100)),
-        ((0, 10), (500, 60), (600, 59), (1000, 100)),
+        ((0, 0),),
+        ((0, 0.1), (1, 1)),
+        ((0, 0), (1, 0.9)),
+        ((0, 0), (0.9, 1)),
+        ((0, 0), (0.5, 0.6), (0.5, 0.7), (1, 1)),
+        ((0, 0), (0.5, 0.6), (0.7, 0.5), (1, 1)),
     ],
 )
 def test_custom_points_must_rise_from_the_first_to_the_last(
-    points: tuple[tuple[int, int], ...],
+    points: tuple[tuple[float, float], ...],
 ) -> None:
     with pytest.raises(UserError, match="points: got"):
         LabelSchedule(kind="custom", labels=100, initial=10, steps=1000, points=points)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -18,6 +20,11 @@ from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
 
+log = logging.getLogger(__name__)
+
+ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
+SAVED_SETTINGS = ("network", "members", "scale")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
 
@@ -187,35 +194,39 @@ class RewardModel:
         self.fitted = bool(state["fitted"])
 
     def save(self, directory: Path) -> None:
-        """Write `reward_model.safetensors` and `reward_model.json`."""
+        """Write `reward_model.safetensors`, and `reward_model.json` with its hash."""
         tensors = {k: v.contiguous().cpu() for k, v in self.state().items()}
-        save_file(tensors, directory / "reward_model.safetensors")
+        save_file(tensors, directory / WEIGHTS)
         about = {
             "spaces": asdict(self.spaces),
-            **{name: getattr(self.config, name) for name in ("network", "members", "scale")},
+            "settings": {name: getattr(self.config, name) for name in SAVED_SETTINGS},
+            "dtype": str(self.network.dtype).removeprefix("torch."),
+            "sha256": _sha256(directory / WEIGHTS),
         }
-        (directory / "reward_model.json").write_text(json.dumps(about, indent=2))
+        (directory / ABOUT).write_text(json.dumps(about, indent=2))
 
     @classmethod
     def load(cls, directory: str | Path, *, device: str = "cpu") -> Self:
-        """Read what `save` wrote, or the newest model of a run directory.
+        """Read what `save` wrote, or the newest whole model of a run directory.
+
+        It computes in the number format it was fitted in, so it scores bit for bit the same on
+        the same machine.
 
         Raises:
-            UserError: no reward model there.
+            UserError: no reward model there, or none that is whole.
         """
         path = _model_directory(Path(directory))
-        about = json.loads((path / "reward_model.json").read_text())
-        shapes = about.pop("spaces")
+        about = json.loads((path / ABOUT).read_text())
+        shapes = about["spaces"]
         spaces = Spaces(**{**shapes, "observation": tuple(shapes["observation"])})
-        config = RewardConfig(**about)
         model = cls.build(
             spaces,
-            config,
-            dtype=torch.float32,
+            RewardConfig(**about["settings"]),
+            dtype=DTYPES[about["dtype"]],
             device=torch.device(device),
             generator=torch.Generator(),
         )
-        model.restore(load_file(path / "reward_model.safetensors"))
+        model.restore(load_file(path / WEIGHTS))
         return model
 
     def _tensors(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
@@ -252,13 +263,40 @@ def _network(
 
 
 def _model_directory(path: Path) -> Path:
-    """`path` itself, or the newest checkpoint below a run directory."""
-    found = sorted(path.glob("checkpoints/step-*/reward_model.json"))
-    candidates: list[Any] = [path / "reward_model.json", *reversed(found)]
+    """`path` itself, or the newest whole checkpoint below a run directory."""
+    found: list[Path] = sorted(path.glob(f"checkpoints/step-*/{ABOUT}"), reverse=True)
+    candidates = [x.parent for x in (path / ABOUT, *found) if x.is_file()]
     for candidate in candidates:
-        if candidate.is_file():
-            return Path(candidate).parent
+        damage = _damage_in(candidate)
+        if damage is None:
+            return candidate
+        log.warning("the reward model in %s is damaged (%s): passed over", candidate, damage)
+    if candidates:
+        raise UserError(
+            f"every reward model in {path} is damaged: got {len(candidates)}, wanted one that "
+            "matches its hash; fit a new one, the answers in labels.db are safe"
+        )
     raise UserError(
-        f"no reward model in {path}: wanted reward_model.json there or in its checkpoints/; "
+        f"no reward model in {path}: wanted {ABOUT} there or in its checkpoints/; "
         "has the run saved a checkpoint yet?"
     )
+
+
+def _damage_in(path: Path) -> str | None:
+    """What is wrong with a saved model, or None."""
+    try:
+        about = json.loads((path / ABOUT).read_text())
+        wanted = about["sha256"]
+        complete = {"spaces", "settings", "dtype"} <= set(about) and about["dtype"] in DTYPES
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{ABOUT} is unreadable"
+    if not complete:
+        return f"{ABOUT} is incomplete"
+    if not (path / WEIGHTS).is_file():
+        return f"{WEIGHTS} is missing"
+    return None if _sha256(path / WEIGHTS) == wanted else f"{WEIGHTS} has changed"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,6 +45,8 @@ class RewardNetwork(nn.Module):
     """E networks of one step each: [n, *obs], [n, *act] -> [E, n]."""
 
     members: int
+    dtype: torch.dtype = torch.float32
+    """Of the convolutions' arithmetic; weights are always float32."""
 
     def forward(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None

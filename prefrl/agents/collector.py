@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrl.agents.policy import ControlInputs, ControlPolicy
+from prefrl.agents.policy import Action, ControlInputs, ControlPolicy
 from prefrl.ppo import Rollout
 
 
@@ -116,71 +116,35 @@ class Collector:
     @torch.no_grad()
     def collect(self) -> Experience:
         """Act for T steps."""
-        B, T = self.venv.num_envs, self.steps
         first_step = len(self._actions)
-        observation = torch.empty(
-            (B, T, *self._observation.shape[1:]), dtype=self._observation.dtype, device=self.device
-        )
-        action, logp, value = [], [], torch.empty((B, T + 1), device=self.device)
-        truncated = np.zeros((B, T), dtype=bool)
-        true_reward, episode_end = np.zeros((B, T)), np.zeros((B, T), dtype=bool)
-        final_values: list[tuple[np.ndarray, int, Tensor]] = []
-        returns: list[float] = []
-        lengths: list[int] = []
-
-        for t in range(T):
-            observation[:, t] = self._observation
+        log = _Log(self.venv.num_envs, self.steps, like=self._observation)
+        for t in range(self.steps):
             decision = self.policy.act(self._observation, generator=self.generator)
-            action.append(decision.action)
-            logp.append(decision.logp)
-            value[:, t] = decision.value
-            taken = self._taken(decision.action)
-            following, _, terminated, truncated[:, t], infos = self.venv.step(taken)
+            log.decision(t, self._observation, decision)
+            taken = self._clip(decision.action).cpu().numpy()
+            following, _, terminated, truncated, infos = self.venv.step(taken)
             assert not terminated.any(), "a termination gives the score away"
             self._actions.append(taken)
             self._observation = self._to_device(following)
-
-            score = self.venv.score
-            true_reward[:, t], episode_end[:, t] = score.true_reward, score.episode_end
-            ended = score.episode_end
-            if ended.any():
-                returns += score.episode_return[ended].tolist()
-                lengths += score.episode_length[ended].tolist()
-            if truncated[:, t].any():
-                rows = np.flatnonzero(truncated[:, t])
+            log.score(t, self.venv.score)
+            if truncated.any():
+                rows = np.flatnonzero(truncated)
                 final = self._to_device(infos["final_obs"][rows])
-                final_values.append((rows, t, self.policy.value(final)))
-        value[:, T] = self.policy.value(self._observation)
-
-        next_value = value[:, 1:].clone()
-        for rows, t, final_value in final_values:
-            next_value[rows, t] = final_value
+                log.truncation(t, rows, self.policy.value(final))
+        log.value[:, self.steps] = self.policy.value(self._observation)
         inputs = ControlInputs(
-            observation=self.policy.prepare(observation), action=torch.stack(action, 1)
-        )
-        rollout = Rollout(
-            inputs=inputs,
-            mask=torch.ones((B, T), dtype=torch.bool, device=self.device),
-            logp=torch.stack(logp, 1),
-            value=value[:, :-1].contiguous(),
-            reward=torch.zeros((B, T), device=self.device),
-            next_value=next_value,
-            discount=torch.full((B, T), self.gamma, device=self.device),
-            trace=torch.from_numpy(~truncated).to(self.device, torch.float32),
+            observation=self.policy.prepare(log.observation), action=torch.stack(log.action, 1)
         )
         return Experience(
-            rollout=rollout,
-            observation=observation,
+            rollout=log.rollout(inputs, gamma=self.gamma),
+            observation=log.observation,
             action=self._clip(inputs.action),
-            true_reward=true_reward,
-            episode_end=episode_end,
-            episode_returns=returns,
-            episode_lengths=lengths,
+            true_reward=log.true_reward,
+            episode_end=log.episode_end,
+            episode_returns=log.returns,
+            episode_lengths=log.lengths,
             first_step=first_step,
         )
-
-    def _taken(self, action: Tensor) -> np.ndarray:
-        return self._clip(action).cpu().numpy()
 
     def _clip(self, action: Tensor) -> Tensor:
         space = self.venv.single_action_space
@@ -194,3 +158,56 @@ class Collector:
         x = torch.from_numpy(np.ascontiguousarray(observation)).to(self.device)
         x = x.permute(0, 2, 3, 1) if self.pixels else x
         return x.clone(memory_format=torch.contiguous_format)  # the buffer is the environment's
+
+
+class _Log:
+    """What happens during one rollout, as it happens."""
+
+    def __init__(self, B: int, T: int, *, like: Tensor) -> None:
+        """`like` is [B, *obs]."""
+        self.observation = torch.empty(
+            (B, T, *like.shape[1:]), dtype=like.dtype, device=like.device
+        )
+        self.action: list[Tensor] = []  # T of [B, *act]
+        self.logp: list[Tensor] = []  # T of [B]
+        self.value = torch.empty((B, T + 1), device=like.device)
+        self.true_reward, self.episode_end = np.zeros((B, T)), np.zeros((B, T), dtype=bool)
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+        self._final_values: list[tuple[int, np.ndarray, Tensor]] = []
+
+    def decision(self, t: int, observation: Tensor, decision: Action) -> None:
+        """What the policy saw and did at step t."""
+        self.observation[:, t] = observation
+        self.action.append(decision.action)
+        self.logp.append(decision.logp)
+        self.value[:, t] = decision.value
+
+    def score(self, t: int, score: ScoreStep) -> None:
+        """What step t really brought."""
+        self.true_reward[:, t], self.episode_end[:, t] = score.true_reward, score.episode_end
+        ended = score.episode_end
+        if ended.any():
+            self.returns += score.episode_return[ended].tolist()
+            self.lengths += score.episode_length[ended].tolist()
+
+    def truncation(self, t: int, rows: np.ndarray, final_value: Tensor) -> None:
+        """A time limit cut the environments `rows` [n] after step t; [n] V of where they were."""
+        self._final_values.append((t, rows, final_value))
+
+    def rollout(self, inputs: ControlInputs, *, gamma: float) -> Rollout:
+        """All of it for PPO, rewards still zero."""
+        value = self.value[:, :-1].contiguous()
+        next_value, trace = self.value[:, 1:].clone(), torch.ones_like(value)
+        for t, rows, final_value in self._final_values:
+            next_value[rows, t], trace[rows, t] = final_value, 0.0
+        return Rollout(
+            inputs=inputs,
+            mask=torch.ones_like(value, dtype=torch.bool),
+            logp=torch.stack(self.logp, 1),
+            value=value,
+            reward=torch.zeros_like(value),
+            next_value=next_value,
+            discount=torch.full_like(value, gamma),
+            trace=trace,
+        )

@@ -23,7 +23,7 @@ from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, S
 log = logging.getLogger(__name__)
 
 ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
-SAVED_SETTINGS = ("network", "members", "scale")
+SAVED_SETTINGS = ("network", "members", "scale", "clip")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
@@ -64,6 +64,9 @@ class RewardConfig:
     """Labels kept for fitting, newest first."""
     scale: float = 1.0
     """Standard deviation of each member's normalised reward; their mean has less."""
+    clip: float | None = None
+    """Largest normalised reward of one step, in standard deviations: answers tell the order of
+    segments and leave open how much rare events weigh. None: no limit."""
     normaliser_segments: int = 256
     """Labelled segments, newest first, on which mean 0 and that deviation hold."""
 
@@ -71,6 +74,8 @@ class RewardConfig:
         for name in ("members", "lr", "batch", "stride", "keep", "scale", "normaliser_segments"):
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
+        if self.clip is not None and not self.clip > 0:
+            raise UserError(f"model.clip: got {self.clip}, wanted more than 0, or none")
         if self.output_penalty < 0:
             raise UserError(f"model.output_penalty: got {self.output_penalty}, wanted 0 or more")
         for name in ("error", "dropout"):
@@ -152,6 +157,8 @@ class RewardModel:
             return torch.zeros((B, T), device=self.device)
         raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
         normalised = (raw - self.mean[:, None]) / self.std[:, None]
+        if self.config.clip is not None:
+            normalised = normalised.clamp(-self.config.clip, self.config.clip)
         return self.scale * normalised.mean(0).view(B, T)
 
     def score(self, segments: Sequence[Segment]) -> Tensor:

@@ -75,6 +75,19 @@ def test_the_normaliser_is_frozen_while_the_model_rewards() -> None:
     assert torch.equal(made.score_steps(x[0][None], x[1][None]), before)
 
 
+def test_no_step_of_a_member_counts_more_than_the_clip() -> None:
+    free, clipped = model(scale=0.5), model(scale=0.5, clip=2.0)
+    labelled, x = steps(100), steps(4, seed=2)
+    far = torch.cat([x[0], 100 * x[0]]), torch.cat([x[1], x[1]])
+    for made in (free, clipped):
+        made.normalise_on(*labelled)
+    raw = (free.members(*far) - free.mean[:, None]) / free.std[:, None]
+    assert raw.abs().max() > 2
+    wanted = 0.5 * raw.clamp(-2, 2).mean(0)
+    torch.testing.assert_close(clipped.score_steps(far[0][None], far[1][None])[0], wanted)
+    assert free.score_steps(far[0][None], far[1][None]).abs().max() > 1.0
+
+
 def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:
     made, x = model(PIXELS, dropout=0.5), steps(6, spaces=PIXELS)
     made.network.train()
@@ -146,6 +159,11 @@ def test_loading_a_run_takes_its_newest_whole_checkpoint(tmp_path: Path) -> None
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
         model(scale=scale).save(tmp_path / "checkpoints" / name)
     assert RewardModel.load(tmp_path).scale == 2.0
+
+
+def test_the_clip_is_loaded_with_the_model(tmp_path: Path) -> None:
+    model(clip=3.0).save(tmp_path)
+    assert RewardModel.load(tmp_path).config.clip == 3.0
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "no weights", "not JSON", "incomplete"])

@@ -59,6 +59,9 @@ class QueryConfig:
     """Share of the pairs drawn at random all the same, where the strategy chooses."""
     segment_steps: int | None = None
     """Length of a segment; None: the task's own."""
+    stale_after: int = 200_000
+    """Steps after which people are no longer asked about old behaviour; synthetic raters
+    answer at once."""
     pool: int = 400
     """Recent segments from which pairs are drawn: larger compares older behaviour too."""
     per_rollout: int = 16
@@ -82,7 +85,11 @@ class TrainConfig:
     task: str
     """The task to learn; `prefrl tasks` lists them."""
     rater: str = "oracle"
-    """Who compares the clips."""
+    """Who compares the clips: "human", for people at `prefrl rate`, or a synthetic rater, of
+    which `prefrl tasks` lists all."""
+    schedule: Literal["async", "strict"] = "async"
+    """With people: go on learning while they answer, or wait for them. Either way the first
+    labels are waited for; synthetic raters answer at once."""
     reward: Literal["learned", "true"] = "learned"
     """What the policy is trained on; "true" shows it the score, as the baseline."""
     labels: int = 1400

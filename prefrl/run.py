@@ -69,6 +69,8 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
             store=store,
             device=device,
         )
+        if rater is None:
+            store.set_instructions(instructions(find_task(config.task)))
         log.info("%s", _headline(config, out))
         parts.resume()
         learn(parts, stop=stop)
@@ -77,10 +79,24 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     return directory
 
 
-def make_rater(config: TrainConfig) -> Oracle:
-    """The synthetic rater `config` names; it charges the task's penalty for an episode end."""
+def make_rater(config: TrainConfig) -> Oracle | None:
+    """The synthetic rater `config` names, who charges the task's penalty for an episode end.
+
+    None for "human": people answer through the store.
+    """
+    if config.rater == "human":
+        return None
     penalty = find_task(config.task).end_penalty
     return make_oracle(config.rater, seed=config.seed, end_penalty=penalty)
+
+
+def instructions(task: Task) -> str:
+    """What people are told (Christiano et al. 2017, appendix B, in our words)."""
+    return (
+        f"{task.instructions}\n\nJudge what you see in the clip, not how it came to be or what "
+        "may follow. If both are as good, say equal. Only if you cannot make sense of one, say "
+        "that they cannot be compared."
+    )
 
 
 def make_schedule(config: TrainConfig) -> LabelSchedule:
@@ -115,7 +131,8 @@ def _headline(config: TrainConfig, out: Path) -> str:
     if config.reward == "true":
         source = "its true reward (baseline)"
     else:
-        source = f"{config.labels:,} labels by {config.rater!r}"
+        who = "people" if config.rater == "human" else repr(config.rater)
+        source = f"{config.labels:,} labels by {who}"
     return f"{config.task} from {source}, {config.steps:,} steps, seed {config.seed}, in {out}"
 
 

@@ -181,7 +181,8 @@ def make_oracle(name: str, *, seed: int, end_penalty: float = 0.0) -> Oracle:
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)
         raise UserError(
-            f"unknown rater {name!r}; did you mean {near[0]!r}? known: {', '.join(PRESETS)}"
+            f"unknown rater {name!r}; did you mean {near[0]!r}? known: {', '.join(PRESETS)}, and "
+            "human"
         )
     return Oracle(name=name, seed=seed, end_penalty=end_penalty, **PRESETS[name][1])
 

@@ -104,6 +104,10 @@ class Queue:
         self._database.insert("retired", hashed({"query": id, "reason": reason}))
         self._database.rows("DELETE FROM queue WHERE query = ?", (id,))
 
+    def size(self) -> int:
+        """How many normal queries are still wanted."""
+        return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
+
     def older_than(self, step: int) -> list[str]:
         """Ids of what was asked before this step of the run and is still wanted."""
         rows = self._database.rows("SELECT query FROM queue WHERE policy_step < ?", (step,))

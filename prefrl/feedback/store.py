@@ -344,6 +344,10 @@ class FeedbackStore:
         except DamagedSegment as error:
             raise self._clips.damaged(f"the pictures of {segment}: {error}") from error
 
+    def open_queries(self) -> int:
+        """How many queries still want answers."""
+        return self.queue.size()
+
     def queries(self) -> Iterator[Query]:
         """All queries, in order of arrival."""
         yield from map(read_query, self._labels.verified("query", "ORDER BY rowid"))

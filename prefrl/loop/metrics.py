@@ -141,6 +141,13 @@ class ProgressLine:
             eta = f"  ETA {left / 60:.0f} min" if left is not None else ""
             self._bar.console.print(note + eta, highlight=False, soft_wrap=True)
 
+    def wait(self, why: str) -> None:
+        """Say what is waited for; time passes, steps do not."""
+        self._bar.update(self._task, note=why)
+        if self._quiet and time.monotonic() - self._last > 30:
+            self._last = time.monotonic()
+            self._bar.console.print(why, highlight=False, soft_wrap=True)
+
     def close(self) -> None:
         """Leave the last figures standing."""
         self._bar.stop()
@@ -157,6 +164,7 @@ def _note(figures: dict[str, float]) -> str:
         ("episode/true_return", "true return {:.1f}"),
         ("feedback/labels", "{:.0f} labels"),
         ("reward/holdout_accuracy", "hold-out {:.0%}"),
+        ("feedback/behind", "labels behind by {:.0f}"),
     ):
         if name in figures and math.isfinite(figures[name]):
             parts.append(text.format(figures[name]))

@@ -52,7 +52,8 @@ class Run:
 
     Args:
         venv: score hidden; its `score` is read by `episodes` and the recorder only.
-        rater: a synthetic rater who answers at once, or None where people answer.
+        rater: a synthetic rater who answers at once, or None where people answer in their own
+            time, through the store.
         store: owned by the caller.
     """
 
@@ -71,6 +72,7 @@ class Run:
         self.venv, self.rater, self.schedule, self.device = venv, rater, schedule, device
         self.step = 0
         self.labels_used = 0
+        self.unfitted = 0
         self.watermark = 0
         self.next_session = 0
         self.next_checkpoint = config.checkpoint_every
@@ -161,14 +163,43 @@ class Run:
         """Labels the schedule wants by now, over the whole run."""
         return self.schedule.due(self.step)
 
+    def queries_wanted(self) -> int:
+        """How many more to ask by now: what is due, less answers and what people still have."""
+        still_open = 0 if self.rater else self.store.open_queries()
+        return max(self.labels_due() - self.labels_used - still_open, 0)
+
     def session_due(self) -> bool:
         """Is it time to put queries to the rater?"""
-        if self.config.reward == "true" or self.config.labels == 0:
+        if not self.asks or self.queries_wanted() == 0:
             return False
         if not self.model.fitted:  # the first session needs enough behaviour to choose from
-            wanted = min(2 * self.labels_due(), self.config.queries.pool)
-            return len(self.recorder.pool) >= wanted
-        return self.step >= self.next_session and self.labels_due() > self.labels_used
+            enough = min(2 * self.labels_due(), self.config.queries.pool)
+            return len(self.recorder.pool) >= enough
+        return self.step >= self.next_session
+
+    @property
+    def asks(self) -> bool:
+        """Does anybody answer in this run?"""
+        return self.config.reward == "learned" and self.config.labels > 0
+
+    @property
+    def waits(self) -> bool:
+        """Do people have to answer first? What is asked before the first fit, always."""
+        if self.rater or not self.asks or self.store.open_queries() == 0:
+            return False
+        strict = self.config.schedule == "strict" or not self.model.fitted
+        return strict and self.labels_used < self.labels_due()
+
+    @property
+    def fit_due(self) -> bool:
+        """Are there enough new labels for the reward model to be worth changing?
+
+        People's answers trickle in; they are taken a batch at a time.
+        """
+        if not self.unfitted:
+            return False
+        first = not self.model.fitted and self.labels_used >= self.labels_due()
+        return bool(self.rater) or first or self.unfitted >= self.config.model.batch
 
     def session_done(self) -> None:
         """The next one comes `queries.every` steps later."""
@@ -184,7 +215,7 @@ class Run:
     # ---- feedback ---------------------------------------------------------------------
 
     def put(self, asked: Sequence[tuple[Query, tuple[Segment, Segment]]]) -> None:
-        """Store queries; a synthetic rater answers them at once."""
+        """Store queries; a synthetic rater answers them at once, people when they like."""
         segments = {s.id: s for _, pair in asked for s in pair}
         self.store.add_segments(list(segments.values()))
         self.store.add_queries([query for query, _ in asked])
@@ -203,28 +234,38 @@ class Run:
             mean_segment_return=0.0 if np.isnan(mean) else mean * self.segment_steps / length,
         )
 
-    def take_in_labels(self) -> int:
-        """Read the labels that have come since; returns how many can be trained on.
+    def take_in_labels(self) -> None:
+        """Read what has been answered since, and what has been undone.
 
-        Only answers to queries asked up to this step: a resumed run, which finds answers from
-        steps it has yet to repeat, then learns from each exactly when the first run did.
+        Of synthetic raters only answers to queries asked up to this step: a resumed run, which
+        finds answers from steps it has yet to repeat, then learns from each exactly when the
+        first run did.
         """
-        labels = self.store.labels(after=self.watermark, issued_by=self.step)
+        changes = self.store.changes(self.watermark, issued_by=self.step if self.rater else None)
         known = {segment.id: segment for segment in self.recorder.pool}
-        used = 0
-        for label in labels:
-            first, second = (known.get(i) or self.store.segment(i) for i in label.query.segments)
-            self.bank.add(label, (first, second))
-            used += label.trainable
-            self.watermark = label.seq
-        self.labels_used += used
-        return used
+        for label in changes.labels:
+            segments = [known.get(i) or self.store.segment(i) for i in label.segments]
+            self.bank.add(label, segments)
+            self.unfitted += label.trainable
+            self.labels_used += label.trainable
+        for label in changes.withdrawn:
+            self.labels_used -= self.bank.remove(label)
+        self.watermark = changes.seq
+
+    def tell_people(self) -> None:
+        """A sign of life for their screens; what the policy has left behind is asked no more."""
+        if self.rater or not self.asks:
+            return
+        self.store.beat(step=self.step, labels_due=self.labels_due(), labels=self.labels_used)
+        self.store.retire(older_than=self.step - self.config.queries.stale_after)
 
     def feedback_figures(self) -> dict[str, float]:
         """Under `feedback/...`."""
         if self.config.reward == "true":
             return {}
+        behind = {} if self.rater else {"feedback/behind": self.labels_due() - self.labels_used}
         return {
+            **{name: float(max(value, 0)) for name, value in behind.items()},
             "feedback/labels": float(self.labels_used),
             "feedback/due": float(self.labels_due()),
             "feedback/pool": float(len(self.recorder.pool)),
@@ -310,13 +351,19 @@ class Run:
             self.generators[name].set_state(state)
 
     def _restore_bank(self, watermark: int) -> None:
-        for label in self.store.labels(after=0):
-            if label.seq <= watermark:
-                first, second = (self.store.segment(i) for i in label.query.segments)
-                self.bank.add(label, (first, second))
+        for label in self.store.labels(after=0, as_of=watermark):
+            self.bank.add(label, [self.store.segment(i) for i in label.segments])
 
 
-COUNTERS = ("step", "labels_used", "watermark", "next_session", "next_checkpoint", "latest")
+COUNTERS = (
+    "step",
+    "labels_used",
+    "unfitted",
+    "watermark",
+    "next_session",
+    "next_checkpoint",
+    "latest",
+)
 
 
 def spaces_of(venv: Any) -> Spaces:

@@ -30,6 +30,7 @@ from prefrl.loop.terms import add_rewards
 
 log = logging.getLogger(__name__)
 
+WAIT_SECONDS = 0.5  # between looks for people's answers
 HOLDOUT_LABELS = 100  # newest labels on which the hold-out accuracy is measured
 
 
@@ -49,7 +50,9 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
             run.recorder.add(experience, policy_step=run.step)
             clock.lap("record")
 
-            figures = ask_and_fit(run)
+            ask(run)
+            wait_for_people(run, stop, progress)
+            figures = fit(run)
             clock.lap("feedback")
 
             rollout, rewards = add_rewards(experience, run.terms)
@@ -73,27 +76,42 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
         metrics.close()
 
 
-def ask_and_fit(run: Run) -> dict[str, float]:
-    """Steps 2 and 3, when the schedule says so."""
+def ask(run: Run) -> None:
+    """Step 2, when the schedule says so."""
+    run.tell_people()
     if not run.session_due():
-        return {}
-    wanted = run.labels_due() - run.labels_used
+        return
     asked = choose_queries(
         list(run.recorder.pool),
-        wanted,
+        run.queries_wanted(),
         config=run.config.queries,
         model=run.model,
         policy_step=run.step,
         generator=run.query_generator,
     )
     run.put(asked)
-    new = run.take_in_labels()
-    first = not run.model.fitted
-    figures = run.fitter.fit(run.fit_steps(new, first=first))
     run.session_done()
-    if figures:
-        figures |= run.fitter.holdout(HOLDOUT_LABELS)
-        run.latest |= {k: v for k, v in figures.items() if k == "reward/holdout_accuracy"}
+
+
+def wait_for_people(run: Run, stop: Stop, progress: ProgressLine) -> None:
+    """Until they have answered, where the run may not go on without; the policy stands still."""
+    run.take_in_labels()
+    while run.waits and not stop.asked:
+        missing = run.labels_due() - run.labels_used
+        progress.wait(f"waiting for {missing} answers: prefrl rate {run.directory.path}")
+        run.tell_people()
+        time.sleep(WAIT_SECONDS)
+        run.take_in_labels()
+
+
+def fit(run: Run) -> dict[str, float]:
+    """Step 3, when there are new labels."""
+    if not run.fit_due:
+        return {}
+    figures = run.fitter.fit(run.fit_steps(run.unfitted, first=not run.model.fitted))
+    run.unfitted = 0
+    figures |= run.fitter.holdout(HOLDOUT_LABELS)
+    run.latest |= {k: v for k, v in figures.items() if k == "reward/holdout_accuracy"}
     return figures
 
 

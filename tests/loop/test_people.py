@@ -1,0 +1,174 @@
+"""People as raters: they answer through the store, while the run goes on or waits."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from prefrl.config import QueryConfig, TrainConfig
+from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore
+from prefrl.loop.metrics import read_metrics
+from prefrl.loop.state import Run
+from prefrl.loop.train import Stop, ask, learn
+from tests.loop.test_train import config, running
+
+FIRST = 16  # 20 % of 60 labels, and what is due by the second rollout of 640 steps
+
+PAUSE = time.sleep
+
+
+def people(**settings: object) -> TrainConfig:
+    queries = QueryConfig(initial=0.2, every=640, per_rollout=16, stale_after=4_000)
+    return config(rater="human", labels=60, steps=12_800, queries=queries, **settings)
+
+
+@contextmanager
+def person(directory: Path, *, name: str, undoes: bool = False) -> Iterator[Callable[[], int]]:
+    """A thread that prefers the larger true return; yields how many answers it has given."""
+    leave, given = threading.Event(), [0]
+
+    def rate() -> None:
+        while not (directory / "labels.db").exists():
+            PAUSE(0.01)
+        with (
+            FeedbackStore.open(directory) as store,
+            Desk(store, rater=name, config=DeskConfig(repeat_share=0.0)) as desk,
+        ):
+            while not leave.is_set():
+                for assignment in desk.take(1):
+                    returns = [
+                        store.segment(i).true_reward.sum() for i in assignment.query.segments
+                    ]
+                    choice = "second" if returns[1] > returns[0] else "first"
+                    desk.submit(assignment, Comparison(choice=choice), None)  # type: ignore[arg-type]
+                    given[0] += 1
+                if undoes and given[0] == 5:
+                    desk.undo()
+                    undone = desk.take(1)[0]
+                    desk.submit(undone, Comparison(choice="cannot"), None)
+                    given[0] += 1
+                PAUSE(0.002)
+
+    thread = threading.Thread(target=rate)
+    thread.start()
+    try:
+        yield lambda: given[0]
+    finally:
+        leave.set()
+        thread.join()
+
+
+def first_fit(directory: Path) -> dict[str, float]:
+    return next(r for r in read_metrics(directory / "metrics.jsonl") if "reward/updates" in r)
+
+
+@pytest.mark.parametrize("schedule", ["async", "strict"])
+def test_a_run_learns_from_what_people_answer(tmp_path: Path, schedule: str) -> None:
+    settings = people(schedule=schedule)
+    with person(tmp_path / "run", name="ann"), running(tmp_path / "run", settings) as run:
+        assert run.rater is None
+        learn(run)
+        assert run.model.fitted
+        assert FIRST <= len(run.bank) == run.labels_used <= 60
+        assert {x.rater for x in run.store.labels(after=0)} == {"ann"}
+    assert first_fit(tmp_path / "run")["feedback/labels"] >= FIRST
+
+
+def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+    with running(tmp_path / "run", people()) as run:
+        waited = while_waiting(monkeypatch, lambda n: n == 3 and stop._ask(15, None))
+        learn(run, stop=stop)  # returns, because the wait for the first answers can be stopped
+        assert waited == [3]
+        assert not run.model.fitted
+        assert run.labels_used == 0
+        assert run.store.open_queries() == run.labels_due() == FIRST
+        step = run.step
+    with running(tmp_path / "run", people()) as run:  # asks for nothing twice when it goes on
+        assert run.step == step
+        assert run.queries_wanted() == 0
+        assert run.waits
+
+
+def test_an_async_run_goes_on_and_says_how_far_behind_it_is(tmp_path: Path) -> None:
+    with running(tmp_path / "run", people()) as run, FeedbackStore.open(tmp_path / "run") as store:
+        answer_all(run, store, then=lambda: learn(run))
+        assert run.step == 12_800
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert (last["feedback/labels"], last["feedback/behind"]) == (FIRST, 60 - FIRST)
+
+
+def test_a_strict_run_waits_for_what_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, settings = Stop(), people(schedule="strict")
+    with running(tmp_path / "run", settings) as run, FeedbackStore.open(tmp_path / "run") as store:
+        while_waiting(monkeypatch, lambda n: run.model.fitted and stop._ask(15, None))
+        answer_all(run, store, then=lambda: learn(run, stop=stop))
+        assert run.model.fitted
+        assert run.step < 12_800
+        assert run.waits
+
+
+def test_what_was_undone_is_taken_out_of_the_bank(tmp_path: Path) -> None:
+    settings = people(schedule="strict")
+    with (
+        person(tmp_path / "run", name="ann", undoes=True),
+        running(tmp_path / "run", settings) as run,
+    ):
+        learn(run)
+        trainable = [x for x in run.store.labels(after=0) if x.trainable]
+        assert len(run.bank) == run.labels_used == len(trainable)
+        assert any(x.reply == Comparison(choice="cannot") for x in run.store.labels(after=0))
+
+
+def test_old_queries_are_asked_no_more(tmp_path: Path) -> None:
+    with running(tmp_path / "run", people()) as run:
+        while not run.session_due():
+            run.recorder.add(run.collector.collect(), policy_step=run.step)
+            run.step += 640
+        ask(run)
+        assert run.store.open_queries() > 0
+        run.step += 4_000
+        run.tell_people()
+        assert run.store.open_queries() > 0
+        run.step += 1
+        run.tell_people()
+        assert run.store.open_queries() == 0
+
+
+def while_waiting(monkeypatch: pytest.MonkeyPatch, do: Callable[[int], object]) -> list[int]:
+    """Call `do` with the number of looks for answers so far, in place of half a second's sleep."""
+    looks = [0]
+
+    def sleep(seconds: float) -> None:
+        looks[0] += 1
+        do(looks[0])
+        PAUSE(0.005)
+
+    monkeypatch.setattr("prefrl.loop.train.time.sleep", sleep)
+    return looks
+
+
+def answer_all(run: Run, store: FeedbackStore, *, then: Callable[[], None]) -> None:
+    """Bob answers the first session, and leaves."""
+
+    def rate() -> None:
+        with Desk(store2(store), rater="bob", config=DeskConfig(repeat_share=0.0)) as desk:
+            given = 0
+            while given < FIRST:
+                for assignment in desk.take(1):
+                    desk.submit(assignment, Comparison(choice="first"), None)
+                    given += 1
+                PAUSE(0.005)
+
+    def store2(of: FeedbackStore) -> FeedbackStore:
+        return FeedbackStore.open(of.directory)  # SQLite connections stay in their thread
+
+    thread = threading.Thread(target=rate)
+    thread.start()
+    then()
+    thread.join()

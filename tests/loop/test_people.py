@@ -25,6 +25,22 @@ def people(**settings: object) -> TrainConfig:
     return config(rater="human", labels=60, steps=12_800, queries=queries, **settings)
 
 
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefrl.loop.train.WAIT_SECONDS", 0.01)
+
+
+def learn_for_a_minute(run: Run, stop: Stop | None = None) -> None:
+    """At most, so that a person who fails is an error and not a wait without end."""
+    stop = stop or Stop()
+    timer = threading.Timer(60, lambda: setattr(stop, "asked", True))
+    timer.start()
+    try:
+        learn(run, stop=stop)
+    finally:
+        timer.cancel()
+
+
 @contextmanager
 def person(directory: Path, *, name: str, undoes: bool = False) -> Iterator[Callable[[], int]]:
     """A thread that prefers the larger true return; yields how many answers it has given."""
@@ -70,7 +86,7 @@ def test_a_run_learns_from_what_people_answer(tmp_path: Path, schedule: str) -> 
     settings = people(schedule=schedule)
     with person(tmp_path / "run", name="ann"), running(tmp_path / "run", settings) as run:
         assert run.rater is None
-        learn(run)
+        learn_for_a_minute(run)
         assert run.model.fitted
         assert FIRST <= len(run.bank) == run.labels_used <= 60
         assert {x.rater for x in run.store.labels(after=0)} == {"ann"}
@@ -81,7 +97,9 @@ def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.Monke
     stop = Stop()
     with running(tmp_path / "run", people()) as run:
         waited = while_waiting(monkeypatch, lambda n: n == 3 and stop._ask(15, None))
-        learn(run, stop=stop)  # returns, because the wait for the first answers can be stopped
+        learn_for_a_minute(
+            run, stop
+        )  # returns, because the wait for the first answers can be stopped
         assert waited == [3]
         assert not run.model.fitted
         assert run.labels_used == 0
@@ -95,7 +113,7 @@ def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_async_run_goes_on_and_says_how_far_behind_it_is(tmp_path: Path) -> None:
     with running(tmp_path / "run", people()) as run, FeedbackStore.open(tmp_path / "run") as store:
-        answer_all(run, store, then=lambda: learn(run))
+        answer_all(run, store, then=lambda: learn_for_a_minute(run))
         assert run.step == 12_800
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert (last["feedback/labels"], last["feedback/behind"]) == (FIRST, 60 - FIRST)
@@ -107,7 +125,7 @@ def test_a_strict_run_waits_for_what_is_due(
     stop, settings = Stop(), people(schedule="strict")
     with running(tmp_path / "run", settings) as run, FeedbackStore.open(tmp_path / "run") as store:
         while_waiting(monkeypatch, lambda n: run.model.fitted and stop._ask(15, None))
-        answer_all(run, store, then=lambda: learn(run, stop=stop))
+        answer_all(run, store, then=lambda: learn_for_a_minute(run, stop))
         assert run.model.fitted
         assert run.step < 12_800
         assert run.waits
@@ -119,7 +137,7 @@ def test_what_was_undone_is_taken_out_of_the_bank(tmp_path: Path) -> None:
         person(tmp_path / "run", name="ann", undoes=True),
         running(tmp_path / "run", settings) as run,
     ):
-        learn(run)
+        learn_for_a_minute(run)
         trainable = [x for x in run.store.labels(after=0) if x.trainable]
         assert len(run.bank) == run.labels_used == len(trainable)
         assert any(x.reply == Comparison(choice="cannot") for x in run.store.labels(after=0))

@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": "true return of a run's newest policy",
     "watch": "see a run's newest policy play, or record it",
     "report": "draw learning.png again, and a table of runs",
+    "raters": "how well the raters of a run rate; --forget NAME removes one",
     "tasks": "list the tasks",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141

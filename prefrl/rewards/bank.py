@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prefrl.feedback import Label, Segment
+from prefrl.feedback import Comparison, Edit, Label, Rating, Reply, Segment
+from prefrl.rewards.likelihood import Choices, ranking_choices
 
 # P(Poisson(1) <= k); beyond five copies the chance is below one in a thousand
 POISSON_CDF = np.cumsum([np.exp(-1.0) / np.prod(np.arange(1, k + 1)) for k in range(6)])
@@ -46,23 +49,44 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonBatch:
-    """n comparisons."""
+class Forms:
+    """Which labels of a mixed batch are what."""
+
+    places: Tensor
+    """[n, K] int64: where each label's segments are among those of `steps`; 0 pads."""
+    comparisons: Tensor
+    """[c] int64: which labels are comparisons."""
+    rankings: Tensor
+    """[r] int64"""
+    choices: Choices
+    """[r, M, K] of the rankings."""
+    ratings: Tensor
+    """[q] int64"""
+    values: Tensor
+    """[q] int64, 1 to 9."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelBatch:
+    """n labels."""
 
     steps: Steps
-    """Of 2 n segments: all first ones, then all second ones."""
+    """Of the labels' segments: all first ones, then all second ones, and so on."""
     target: Tensor
-    """[n] 1 second preferred, 0 first, 0.5 a tie."""
+    """[n] 1 second preferred, 0 first, 0.5 a tie; nan where it is no comparison."""
     counts: Tensor
     """[E, n] copies in each member's bootstrap; 0 means held out."""
+    forms: Forms | None = None
+    """None: all are comparisons."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Example:
-    first: str
-    second: str
+    segments: tuple[str, ...]
     target: float
     counts: np.ndarray
+    choices: Choices | None = None
+    value: int | None = None
 
 
 class LabelBank:
@@ -80,21 +104,32 @@ class LabelBank:
         return len(self._examples)
 
     def add(self, label: Label, segments: Sequence[Segment]) -> None:
-        """Take in one comparison; what nobody could compare is not trained on."""
-        target = label.comparison.target
-        if target is None:
+        """Take in one label; what says nothing about the reward is not trained on.
+
+        All answers to one query are held out by the same members.
+
+        Args:
+            segments: those of `label.segments`, in that order.
+        """
+        if not label.trainable:
             return
         for segment in segments:
             if segment.id not in self._segments:
                 self._segments[segment.id] = self._tensors(segment)
-        first, second = label.query.segments
-        self._examples[label.query.id] = _Example(
-            first=first,
-            second=second,
-            target=target,
+        self._examples[label.id] = _Example(
+            segments=label.segments,
             counts=bootstrap_counts(label.query.id, self.members),
+            **_reply(label.reply),
         )
-        self._forget()
+        while len(self._examples) > self.keep:
+            self._drop(next(iter(self._examples)))
+
+    def remove(self, label: Label) -> bool:
+        """Forget a label that was withdrawn; was it there?"""
+        if label.id not in self._examples:
+            return False
+        self._drop(label.id)
+        return True
 
     def remove(self, label: Label) -> bool:
         """Forget an answer that was undone; was it among those kept?"""
@@ -105,22 +140,24 @@ class LabelBank:
         """T of the segments kept."""
         return len(next(iter(self._segments.values()))[1])
 
-    def batch(self, index: Tensor, *, stride: int = 1, offset: int = 0) -> ComparisonBatch:
-        """The comparisons `index` [n], counted from the oldest kept.
+    def batch(self, index: Tensor, *, stride: int = 1, offset: int = 0) -> LabelBatch:
+        """The labels `index` [n], counted from the oldest kept.
 
         Args:
             stride: only the steps offset, offset + stride, ... of each segment.
         """
         chosen = self._chosen(index)
-        ids = [x.first for x in chosen] + [x.second for x in chosen]
-        return ComparisonBatch(
+        widest = max(len(x.segments) for x in chosen)
+        ids = [x.segments[k] for k in range(widest) for x in chosen if len(x.segments) > k]
+        return LabelBatch(
             steps=self.steps(ids, stride=stride, offset=offset),
             target=torch.tensor([x.target for x in chosen], device=self.device),
             counts=self.counts(index),
+            forms=_forms(chosen, widest, self.device),
         )
 
     def counts(self, index: Tensor) -> Tensor:
-        """[E, n] copies of the comparisons `index` [n] in each member's bootstrap."""
+        """[E, n] copies of the labels `index` [n] in each member's bootstrap."""
         counts = np.stack([x.counts for x in self._chosen(index)], axis=1)
         return torch.from_numpy(counts).to(self.device, torch.float32)
 
@@ -144,8 +181,12 @@ class LabelBank:
         )
 
     def target_entropy(self) -> float:
-        """Mean entropy of the targets, in nats: the floor of the loss without an error term."""
-        targets = np.array([x.target for x in self._examples.values()])
+        """Mean entropy of the targets, in nats: the floor of the loss without an error term.
+
+        Of comparisons only; the floor of other forms is not known.
+        """
+        compared = [x.target for x in self._examples.values() if not math.isnan(x.target)]
+        targets = np.array(compared)
         return float(np.mean(targets == 0.5) * np.log(2)) if len(targets) else 0.0
 
     def _chosen(self, index: Tensor) -> list[_Example]:
@@ -161,12 +202,58 @@ class LabelBank:
             torch.from_numpy(np.ascontiguousarray(segment.actions)).to(self.device),
         )
 
-    def _forget(self) -> None:
-        while len(self._examples) > self.keep:
-            _, dropped = self._examples.popitem(last=False)
-            used = {i for x in self._examples.values() for i in (x.first, x.second)}
-            for i in {dropped.first, dropped.second} - used:
-                del self._segments[i]
+    def _drop(self, label: str) -> None:
+        dropped = self._examples.pop(label)
+        used = {i for x in self._examples.values() for i in x.segments}
+        for i in set(dropped.segments) - used:
+            del self._segments[i]
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    """What an example keeps of a trainable reply; an edit prefers the second, edited segment."""
+    if isinstance(reply, Comparison):
+        return {"target": reply.target}
+    if isinstance(reply, Edit):
+        return {"target": 1.0}
+    if isinstance(reply, Rating):
+        return {"target": math.nan, "value": reply.value}
+    return {"target": math.nan, "choices": ranking_choices(reply.order)}
+
+
+def _forms(chosen: Sequence[_Example], widest: int, device: torch.device) -> Forms | None:
+    if not any(math.isnan(x.target) for x in chosen):
+        return None
+    places, start = np.zeros((len(chosen), widest), dtype=np.int64), 0
+    for k in range(widest):
+        has = [i for i, x in enumerate(chosen) if len(x.segments) > k]
+        places[has, k] = start + np.arange(len(has))
+        start += len(has)
+    rankings = [i for i, x in enumerate(chosen) if x.choices is not None]
+    ratings = [i for i, x in enumerate(chosen) if x.value is not None]
+    compared = [i for i, x in enumerate(chosen) if not math.isnan(x.target)]
+    return Forms(
+        places=torch.from_numpy(places).to(device),
+        comparisons=torch.tensor(compared, dtype=torch.int64, device=device),
+        rankings=torch.tensor(rankings, dtype=torch.int64, device=device),
+        choices=_padded([chosen[i].choices for i in rankings], widest, device),
+        ratings=torch.tensor(ratings, dtype=torch.int64, device=device),
+        values=torch.tensor([chosen[i].value for i in ratings], device=device),
+    )
+
+
+def _padded(choices: Sequence[Choices | None], widest: int, device: torch.device) -> Choices:
+    """[r, M, K] with as many choices and places as the largest ranking has."""
+    M = max((len(c.weight) for c in choices if c), default=0)
+    among = torch.zeros((len(choices), M, widest), dtype=torch.bool)
+    among[..., 0] = True  # a padded choice is a certain one, of weight 0
+    chosen = torch.zeros((len(choices), M), dtype=torch.int64)
+    weight = torch.zeros((len(choices), M))
+    for row, one in enumerate(choices):
+        assert one is not None
+        m, K = one.among.shape
+        among[row, :m] = False
+        among[row, :m, :K], chosen[row, :m], weight[row, :m] = one.among, one.chosen, one.weight
+    return Choices(among=among.to(device), chosen=chosen.to(device), weight=weight.to(device))
 
 
 def unstack(stacked: np.ndarray) -> np.ndarray:

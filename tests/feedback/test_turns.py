@@ -51,12 +51,8 @@ def test_a_writer_that_never_gives_way_is_complained_about(
 ) -> None:
     store, queries = filled(tmp_path)
     monkeypatch.setattr("prefrl.feedback.database.WAIT_SECONDS", 0.01)
-    with (
-        store,
-        FeedbackStore.open(tmp_path) as other,
-        store._labels.turn(),
-        pytest.raises(UserError, match="another process: stop it"),
-    ):
+    refused = pytest.raises(UserError, match="another process: stop it")
+    with store, FeedbackStore.open(tmp_path) as other, store._labels.turn(), refused:
         other.submit_many([answer(queries[0])])
     with FeedbackStore.open(tmp_path) as other:
         assert other.submit_many([answer(queries[0])]) == ["ok"]

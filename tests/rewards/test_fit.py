@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefrl.feedback import Segment
 from prefrl.rewards import LabelBank, RewardConfig, RewardFitter, RewardModel, Spaces, Steps
-from prefrl.rewards.bank import ComparisonBatch
+from prefrl.rewards.bank import LabelBatch
 from prefrl.rewards.fit import L2_RANGE
 from tests.rewards.helpers import label, segment, states
 
@@ -202,7 +202,7 @@ def test_holdout_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # judged by who held them out: (2 + 4) / 2 = 3, 1, -1; answers: second, first, tie
     config = RewardConfig(members=2, error=0.0)
     fit = fitter([states(0.0), states(1.0)] * 3, config, ONE)
-    batch = ComparisonBatch(
+    batch = LabelBatch(
         steps=Steps(observation=torch.zeros(6, 1), action=torch.zeros(6, 1), shape=(6, 1)),
         target=torch.tensor([1.0, 0.0, 0.5]),
         counts=torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]),

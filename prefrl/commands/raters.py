@@ -1,0 +1,78 @@
+"""`prefrl raters RUN`: how well the raters of a run rate, or a person removed from it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from prefrl.commands.parse import parse
+
+if TYPE_CHECKING:
+    from prefrl.feedback.quality import Quality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatersArgs:
+    """Pace, agreement, consistency and drift of each rater: a table, a picture and a page.
+
+    Nobody is dropped: what looks wrong is named, and you decide.
+    """
+
+    run: Positional[Path]
+    """Run directory."""
+    forget: str = ""
+    """Remove the person of this name: the name goes from every file, their answers are counted
+    but not trained on any more. It cannot be undone."""
+    seed: int = 0
+    """Of the bootstrap behind the intervals."""
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Forget, or measure and draw."""
+    given = parse(RatersArgs, args, prog=prog)
+
+    from prefrl.feedback import FeedbackStore
+
+    with FeedbackStore.open(given.run) as store:
+        if given.forget:
+            alias = store.forget(given.forget)
+            for name in ("raters.png", "raters.html"):  # they show the name
+                (given.run / "report" / name).unlink(missing_ok=True)
+            print(f"forgotten; the answers stay counted under {alias}")
+            return
+        labels, acts = list(store.feedback()), store.acts()
+
+    from prefrl.feedback.portrait import agreement_text, write_page, write_picture
+    from prefrl.feedback.quality import measure
+
+    quality = measure(labels, acts, seed=given.seed)
+    if not quality.raters:
+        print("nobody has answered yet")
+        return
+    _print_table(quality)
+    print(agreement_text(quality))
+    report = given.run / "report"
+    picture = write_picture(quality, labels, report / "raters.png")
+    print(picture)
+    print(write_page(quality, picture, report / "raters.html", title=f"Raters of {given.run.name}"))
+
+
+def _print_table(quality: Quality) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from prefrl.feedback.portrait import COLUMNS, cells
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, overflow="fold")
+    for one in quality.raters:
+        table.add_row(*(Text(text) for text in cells(one)))
+    wide = None if sys.stdout.isatty() else 180
+    Console(width=wide).print(table)

@@ -1,0 +1,373 @@
+"""How well raters rate: pace, agreement, consistency, side bias, drift, and who to look at.
+
+Everything is computed from stored answers alone; nobody is dropped here. Power of the flags
+(binomial, exact): of 20 gold items a rater who is right 95 % of the time fails 15 with
+probability 0.03 %, a coin passes with 2.1 %; 80 answers to one side out of 100 happen to an
+unbiased rater once in 10^9, and 12 repeats of 20 contradicted to one who is right 85 % of the
+time (25.5 % contradictions) once in 2,000.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from prefrl.feedback.records import Act, Label
+from prefrl.feedback.replies import Comparison, Rating, Reply, agrees
+
+Z = 1.96
+GOLD_NEEDED, GOLD_PASS = 10, 0.75  # 15 of 20
+SIDE_NEEDED, SIDE_SHARE = 30, 0.8
+REPEATS_NEEDED, REPEATS_PASS = 8, 0.6
+OTHERS_NEEDED, OTHERS_COIN, OTHERS_INVERTED = 20, 0.6, 0.35
+FAST_NEEDED, FAST_SECONDS, FAST_SHARE = 20, 0.3, 0.3
+SLOPE_PER_50 = 0.25  # share of the median by which response times change in 50 answers
+CUSUM_DRIFT, CUSUM_LIMIT = 0.1, 3.0
+BOOTSTRAP = 400
+
+Level = Literal["nominal", "ordinal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """k of n with its 95 % interval (Wilson 1927).
+
+    >>> one = Share.of(17, 20)
+    >>> round(one.low, 2), round(one.high, 2)
+    (0.64, 0.95)
+    """
+
+    k: int
+    n: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, k: int, n: int) -> Share:
+        """The interval of `k` of `n`; the whole range where n is 0."""
+        if n == 0:
+            return cls(k=0, n=0, low=0.0, high=1.0)
+        p, spread = k / n, Z * math.sqrt(k * (n - k) / n**3 + Z**2 / (4 * n**2))
+        middle, scale = p + Z**2 / (2 * n), 1 + Z**2 / n
+        low, high = (middle - spread) / scale, (middle + spread) / scale
+        return cls(k=k, n=n, low=max(low, 0.0), high=min(high, 1.0))
+
+    @property
+    def value(self) -> float:
+        """k / n; nan where n is 0."""
+        return self.k / self.n if self.n else math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A figure with its 95 % bootstrap interval over queries; nan where there is too little."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaterQuality:
+    """One rater."""
+
+    name: str
+    answers: int
+    per_hour: float
+    """Within sittings, breaks of more than five minutes left out; nan where no times are known."""
+    seconds: tuple[float, float, float]
+    """Quartiles of the response times; nan where none are known."""
+    fast: Share
+    """Answers within 300 ms."""
+    left: Share
+    """Of decided comparisons, those for the clip on the left."""
+    ties: Share
+    cannot: Share
+    skips: int
+    flags: int
+    gold: Share
+    """Right answers to gold items."""
+    repeats: Share
+    """Repeats answered as before."""
+    others: Share
+    """Decided comparisons on which another rater, decided too, says the same."""
+    kappa: Interval
+    """Mean of Cohen's kappa with each other rater, over shared comparisons."""
+    slope: float
+    """Change of the response time in 50 answers, as a share of its median; nan if unknown."""
+    cusum: float
+    """Largest sum of errors in gold and repeats above what the first half would explain."""
+    warnings: tuple[str, ...]
+    """What to look at, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """All raters of a store, and how far they agree."""
+
+    raters: list[RaterQuality]
+    raw: Share
+    """Pairs of answers to one comparison that are the same."""
+    alpha: Interval
+    """Krippendorff's, nominal, over comparisons (left, tie and right by segment)."""
+    alpha_ratings: Interval
+    """Krippendorff's, ordinal, over ratings."""
+
+
+def measure(labels: Iterable[Label], acts: Iterable[Act], *, seed: int = 0) -> Quality:
+    """Figures of everybody who has answered.
+
+    Args:
+        labels: live answers, in order of arrival: normal, extra, stale, gold and repeats.
+        seed: of the bootstrap.
+    """
+    kept = [x for x in labels if x.live and x.query.purpose != "practice"]
+    generator = np.random.default_rng(seed)
+    by_rater: dict[str, list[Label]] = defaultdict(list)
+    for label in kept:
+        by_rater[label.rater].append(label)
+    shared = _shared([x for x in kept if x.query.purpose == "normal"])
+    done = list(acts)
+    return Quality(
+        raters=[
+            _rater(name, mine, shared, [a for a in done if a.rater == name], generator)
+            for name, mine in sorted(by_rater.items())
+        ],
+        raw=_raw(shared),
+        alpha=alpha(shared, generator=generator, level="nominal"),
+        alpha_ratings=alpha(_rated(kept), generator=generator, level="ordinal"),
+    )
+
+
+def alpha(
+    table: dict[str, dict[str, float]], *, generator: np.random.Generator, level: Level
+) -> Interval:
+    """Krippendorff's alpha with a bootstrap over queries.
+
+    Args:
+        table: query -> rater -> value.
+        level: "nominal" or "ordinal".
+    """
+    raters = sorted({r for votes in table.values() for r in votes})
+    several = [votes for votes in table.values() if len(votes) > 1]
+    data = np.array([[votes.get(r, np.nan) for votes in several] for r in raters])
+    return _bootstrap(data, lambda part: _alpha(part, level), generator)
+
+
+def kappa(first: Sequence[float], second: Sequence[float]) -> float:
+    """Cohen's kappa of two raters; nan where both always say one and the same."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(set(first) | set(second)) < 2:
+        return math.nan
+    return float(cohen_kappa_score(first, second))
+
+
+def _alpha(data: np.ndarray, level: Level) -> float:
+    import krippendorff
+
+    if len(np.unique(data[~np.isnan(data)])) < 2:
+        return math.nan
+    value: float = krippendorff.alpha(reliability_data=data, level_of_measurement=level)
+    return value
+
+
+def _bootstrap(
+    data: np.ndarray, figure: Callable[[np.ndarray], float], generator: np.random.Generator
+) -> Interval:
+    """`figure` of [raters, queries], and of queries drawn again with replacement."""
+    if data.ndim != 2 or data.shape[1] < 2:
+        return Interval(value=math.nan, low=math.nan, high=math.nan)
+    n = data.shape[1]
+    drawn = [figure(data[:, generator.integers(0, n, n)]) for _ in range(BOOTSTRAP)]
+    sound = [x for x in drawn if not math.isnan(x)]
+    if not sound:
+        return Interval(value=figure(data), low=math.nan, high=math.nan)
+    low, high = np.percentile(sound, [2.5, 97.5])
+    return Interval(value=figure(data), low=float(low), high=float(high))
+
+
+def _shared(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
+    """query -> rater -> target, of comparisons."""
+    table: dict[str, dict[str, float]] = defaultdict(dict)
+    for x in labels:
+        if isinstance(x.reply, Comparison) and x.reply.target is not None:
+            table[x.query.id][x.rater] = x.reply.target
+    return dict(table)
+
+
+def _rated(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
+    table: dict[str, dict[str, float]] = defaultdict(dict)
+    for x in labels:
+        if isinstance(x.reply, Rating) and x.query.purpose == "normal":
+            table[x.query.id][x.rater] = float(x.reply.value)
+    return dict(table)
+
+
+def _raw(shared: dict[str, dict[str, float]]) -> Share:
+    same = total = 0
+    for votes in shared.values():
+        values = list(votes.values())
+        pairs = [(a, b) for i, a in enumerate(values) for b in values[i + 1 :]]
+        total += len(pairs)
+        same += sum(a == b for a, b in pairs)
+    return Share.of(same, total)
+
+
+def _rater(
+    name: str,
+    labels: Sequence[Label],
+    shared: dict[str, dict[str, float]],
+    acts: Sequence[Act],
+    generator: np.random.Generator,
+) -> RaterQuality:
+    compared = [x for x in labels if isinstance(x.reply, Comparison)]
+    decided = [x for x in compared if _side(x) is not None]
+    seconds = [x.viewing.seconds for x in labels if x.viewing]
+    gold, repeats = _gold(labels), _repeats(labels)
+    quartiles = np.percentile(seconds, [25, 50, 75]) if seconds else [math.nan] * 3
+    choices = Counter(x.reply.choice for x in compared if isinstance(x.reply, Comparison))
+    about = {
+        "fast": Share.of(sum(s < FAST_SECONDS for s in seconds), len(seconds)),
+        "left": Share.of(sum(_side(x) == 0 for x in decided), len(decided)),
+        "gold": Share.of(sum(gold.values()), len(gold)),
+        "repeats": Share.of(sum(repeats.values()), len(repeats)),
+        "others": _others(name, shared),
+    }
+    slope, cusum = _slope(seconds), _cusum(gold | repeats)
+    return RaterQuality(
+        name=name,
+        answers=len(labels),
+        per_hour=_pace([x.time for x in labels if x.time is not None]),
+        seconds=(float(quartiles[0]), float(quartiles[1]), float(quartiles[2])),
+        ties=Share.of(choices["tie"], len(compared)),
+        cannot=Share.of(choices["cannot"], len(compared)),
+        skips=sum(a.kind == "skip" for a in acts),
+        flags=sum(a.kind == "flag" for a in acts),
+        kappa=_mean_kappa(name, shared, generator),
+        slope=slope,
+        cusum=cusum,
+        warnings=tuple(_warnings(**about, slope=slope, cusum=cusum)),
+        **about,
+    )
+
+
+def _side(label: Label) -> int | None:
+    """The place on the screen that was preferred; None: no side was, or nobody wrote it down."""
+    if not isinstance(label.reply, Comparison) or label.reply.target not in (0.0, 1.0):
+        return None
+    if label.viewing is None:
+        return None
+    return label.viewing.order.index(int(label.reply.target))
+
+
+def _gold(labels: Sequence[Label]) -> dict[int, bool]:
+    """seq -> was it right, of gold items."""
+    marked = ((x, x.query.right) for x in labels if x.query.purpose == "gold")
+    return {x.seq: agrees(x.reply, right) for x, right in marked if right is not None}
+
+
+def _repeats(labels: Sequence[Label]) -> dict[int, bool]:
+    """seq -> was it answered as before, of repeats."""
+    before: dict[str, Reply] = {x.query.id: x.reply for x in labels}
+    pairs = ((x, before.get(x.query.repeat_of)) for x in labels if x.query.purpose == "repeat")
+    return {x.seq: agrees(x.reply, reply) for x, reply in pairs if reply is not None}
+
+
+def _others(name: str, shared: dict[str, dict[str, float]]) -> Share:
+    """Against each other rater; ties take no part."""
+    same = total = 0
+    for votes in shared.values():
+        mine = votes.get(name, 0.5)
+        theirs = [v for rater, v in votes.items() if rater != name and v != 0.5]
+        if mine != 0.5:
+            total += len(theirs)
+            same += sum(v == mine for v in theirs)
+    return Share.of(same, total)
+
+
+def _mean_kappa(
+    name: str, shared: dict[str, dict[str, float]], generator: np.random.Generator
+) -> Interval:
+    mine = [votes for votes in shared.values() if name in votes and len(votes) > 1]
+    others = sorted({r for votes in mine for r in votes if r != name})
+    data = np.array([[votes.get(r, np.nan) for votes in mine] for r in (name, *others)])
+
+    def figure(part: np.ndarray) -> float:
+        found = []
+        for row in part[1:]:
+            both = ~np.isnan(row)
+            pair = [[str(v) for v in part[i][both]] for i in (0,)] + [[str(v) for v in row[both]]]
+            found.append(kappa(pair[0], pair[1]) if both.sum() > 1 else math.nan)  # type: ignore[arg-type]
+        sound = [x for x in found if not math.isnan(x)]
+        return float(np.mean(sound)) if sound else math.nan
+
+    return _bootstrap(data, figure, generator)
+
+
+def _pace(times: Sequence[float]) -> float:
+    gaps = np.diff(times)
+    worked = gaps[(gaps > 0) & (gaps < 300)]
+    return 3600 / float(worked.mean()) if len(worked) else math.nan
+
+
+def _slope(seconds: Sequence[float]) -> float:
+    """Least squares over the answers, outliers cut at three medians."""
+    if len(seconds) < 50:
+        return math.nan
+    middle = float(np.median(seconds))
+    cut = np.minimum(seconds, 3 * middle)
+    return float(np.polyfit(np.arange(len(cut)), cut, 1)[0] * 50 / middle) if middle else math.nan
+
+
+def _cusum(right: dict[int, bool]) -> float:
+    """Page's one-sided sum of errors over the share in the first half (Page 1954)."""
+    wrong = [not right[seq] for seq in sorted(right)]
+    if len(wrong) < 16:
+        return math.nan
+    usual = sum(wrong[: len(wrong) // 2]) / (len(wrong) // 2)
+    total = worst = 0.0
+    for error in wrong:
+        total = max(0.0, total + error - usual - CUSUM_DRIFT)
+        worst = max(worst, total)
+    return worst
+
+
+def _warnings(
+    *,
+    fast: Share,
+    left: Share,
+    gold: Share,
+    repeats: Share,
+    others: Share,
+    slope: float,
+    cusum: float,
+) -> Iterable[str]:
+    """The flags; each says what it rests on."""
+    side = max(left.value, 1 - left.value) if left.n else 0.0
+    one_sided = left.n >= SIDE_NEEDED and side >= SIDE_SHARE
+    if one_sided:
+        which = "left" if left.value > 0.5 else "right"
+        yield f"{which}-presser: {side:.0%} of {left.n} decided answers are for the {which} clip"
+    failed = gold.n >= GOLD_NEEDED and gold.value < GOLD_PASS
+    inverted = (gold.n >= GOLD_NEEDED and gold.high < 0.5) or (
+        others.n >= OTHERS_NEEDED and others.high < OTHERS_INVERTED
+    )
+    coin = others.n >= OTHERS_NEEDED and others.value < OTHERS_COIN
+    unsteady = repeats.n >= REPEATS_NEEDED and repeats.value < REPEATS_PASS
+    if inverted:
+        yield f"inverted: {gold.k} of {gold.n} gold, {others.k} of {others.n} as others"
+    elif not one_sided and (failed or coin) and (unsteady or failed):
+        parts = f"{gold.k} of {gold.n} gold, {repeats.k} of {repeats.n} repeats"
+        yield f"spammer: {parts}, {others.k} of {others.n} as others"
+    if fast.n >= FAST_NEEDED and fast.value >= FAST_SHARE:
+        yield f"fast clicker: {fast.value:.0%} of {fast.n} answers within 300 ms"
+    if cusum >= CUSUM_LIMIT:
+        yield f"tired: errors in gold and repeats grow (CUSUM {cusum:.1f})"
+    elif abs(slope) >= SLOPE_PER_50:
+        yield f"drift: response times change by {slope:+.0%} in 50 answers"

@@ -81,6 +81,9 @@ class Page(Screen):
         elif press.action in (Action.UP, Action.DOWN):
             self.scroll = max(self.scroll + (1 if press.action is Action.DOWN else -1), 0)
 
+    def scroll_limit(self, place: int, most: int) -> None:
+        self.scroll = min(self.scroll, most)
+
     def go_on(self) -> None:
         """To whatever is next."""
         self.controller.go_on()

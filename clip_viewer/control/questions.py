@@ -177,7 +177,6 @@ class Question(Screen):
             self._scroll[pane] = max(self._scroll.get(pane, 0) + press.number, 0)
 
     def scroll_limit(self, place: int, most: int) -> None:
-        """The window knows how long a text is; -1 is the prompt."""
         self._scroll[place] = min(self._scroll.get(place, 0), most)
 
     def _write_note(self) -> None:

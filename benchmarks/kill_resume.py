@@ -103,7 +103,7 @@ def weights_digest(run: Path) -> str:
 def labels_digest(run: Path) -> str:
     """Of all answers in order."""
     with FeedbackStore.open(run) as store:
-        answers = [(x.query.id, str(x.comparison.choice)) for x in store.labels(after=0)]
+        answers = [(x.query.id, str(x.reply)) for x in store.labels(after=0)]
     return hashlib.sha256(json.dumps(answers).encode()).hexdigest()
 
 

@@ -1,27 +1,53 @@
 """Segments, queries, answers, synthetic raters, and the store that keeps them."""
 
 from prefrl.feedback.errors import DamagedSegment, DamagedStore, DiskFull
+from prefrl.feedback.ledger import Outcome
 from prefrl.feedback.oracles import ORACLES, Oracle, OracleContext, make_oracle
-from prefrl.feedback.records import Answer, Comparison, Label, Query, answer_id
+from prefrl.feedback.pictures import Pictures
+from prefrl.feedback.records import (
+    Act,
+    Answer,
+    Assignment,
+    Changes,
+    Instructions,
+    Label,
+    Query,
+    Viewing,
+    answer_id,
+)
+from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, agrees
 from prefrl.feedback.schedule import LabelSchedule
 from prefrl.feedback.segment import Provenance, Segment, decode_segment, encode_segment
-from prefrl.feedback.store import FeedbackStore
+from prefrl.feedback.store import Beat, FeedbackStore
 
 __all__ = [
     "ORACLES",
+    "Act",
     "Answer",
+    "Assignment",
+    "Beat",
+    "Changes",
     "Comparison",
     "DamagedSegment",
     "DamagedStore",
     "DiskFull",
+    "Edit",
     "FeedbackStore",
+    "Instructions",
     "Label",
     "LabelSchedule",
     "Oracle",
     "OracleContext",
+    "Outcome",
+    "Pictures",
     "Provenance",
     "Query",
+    "Ranking",
+    "Rating",
+    "Reply",
     "Segment",
+    "Viewing",
+    "agrees",
     "answer_id",
     "decode_segment",
     "encode_segment",

@@ -53,8 +53,13 @@ def pack(fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     return MAGIC + hashlib.sha256(rest).digest() + rest
 
 
-def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def unpack(
+    data: bytes, *, limit: int | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The inverse of `pack`; the arrays are writable.
+
+    Args:
+        limit: refuse more bytes than these, frames stacked, before anything is unpacked.
 
     Raises:
         DamagedSegment: anything else than what `pack` returned.
@@ -64,6 +69,9 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     size = sum(spec.nbytes for spec in specs.values())
     if size > MAX_BODY_BYTES:
         _damaged(f"{size} bytes declared, at most {MAX_BODY_BYTES} allowed")
+    whole = sum(spec.nbytes * max(spec.stack, 1) for spec in specs.values())
+    if limit is not None and whole > limit:
+        _damaged(f"{whole} bytes declared, at most {limit} allowed")
     raw = _decompress(body, size)
     arrays, offset = {}, 0
     for name, spec in specs.items():

@@ -27,6 +27,7 @@ PRAGMAS = (
     "foreign_keys=ON",
     "trusted_schema=OFF",
     "cell_size_check=ON",
+    "secure_delete=ON",  # what is forgotten is overwritten
 )
 DAMAGED = {  # SQLITE_ERROR: our statements are fixed, so the tables are not as we made them
     sqlite3.SQLITE_CORRUPT,
@@ -71,7 +72,7 @@ class Database:
         if os.getpid() == self._pid:
             self._handle.close()
 
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+    def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query, or of one statement inside `transaction`."""
         with self._explained():
             return self._connection().execute(sql, values).fetchall()
@@ -97,6 +98,13 @@ class Database:
         with self._explained():
             return self._connection().execute(sql, tuple(row.values())).rowcount == 1
 
+    def update(self, table: str, key: str, row: Mapping[str, Any]) -> None:
+        """Replace the row whose `key` is that of `row`."""
+        names = [name for name in row if name != key]
+        sql = f"UPDATE {table} SET {', '.join(f'{n} = ?' for n in names)} WHERE {key} = ?"
+        with self._explained():
+            self._connection().execute(sql, (*(row[n] for n in names), row[key]))
+
     def verified(
         self, table: str, where: str = "", values: Sequence[Any] = ()
     ) -> list[sqlite3.Row]:
@@ -110,6 +118,11 @@ class Database:
             if row_sha(row) != row.get("row_sha"):
                 raise self.damaged(f"the {table} {row.get('id')!r} is not what was written")
         return found
+
+    def vacuum(self) -> None:
+        """Write the file anew, so that nothing of deleted rows is left in it."""
+        with self._explained():
+            self._connection().execute("VACUUM")
 
     def check(self) -> None:
         """Read the whole file.

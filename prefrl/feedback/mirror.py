@@ -9,11 +9,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from prefrl.feedback.errors import DamagedStore
+
+TAIL_BYTES = 16 * 2**10
 
 Rows = Callable[[int], list[dict[str, Any]]]
 """All label rows with a `seq` above the given one, in that order."""
@@ -31,19 +34,32 @@ class Mirror:
         Raises:
             DamagedStore: the file has answers that the database lacks.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        with os.fdopen(descriptor, "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # a viewer and the trainer may both append
-            end, last = _last_line(file.read())
+        with self._locked() as file:
+            end, last = _last_line(file)
             lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows(last)]
             file.truncate(end)
             file.seek(end)
             file.write("".join(lines).encode())
 
+    def rewrite(self, rows: Rows) -> None:
+        """Write the file anew; cut short, it is topped up at the next opening."""
+        with self._locked() as file:
+            lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows(0)]
+            file.truncate(0)
+            file.write("".join(lines).encode())
+
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        with os.fdopen(descriptor, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a viewer and the trainer may both append
+            yield file
+
     def last_seq(self) -> int:
         """The `seq` of the last whole line; 0 where there is none."""
         try:
-            return _last_line(self.path.read_bytes())[1]
+            with self.path.open("rb") as file:
+                return _last_line(file)[1]
         except FileNotFoundError:
             return 0
 
@@ -61,11 +77,26 @@ def check_not_behind(mirror: Mirror, last: int, newest: int) -> None:
         )
 
 
-def _last_line(data: bytes) -> tuple[int, int]:
-    """(where the last sound line ends, its `seq`)."""
+def _last_line(file: BinaryIO) -> tuple[int, int]:
+    """(where the last sound line ends, its `seq`); reads the end of the file only."""
+    size = file.seek(0, os.SEEK_END)
+    piece = TAIL_BYTES
+    while True:
+        start = max(size - piece, 0)
+        file.seek(start)
+        end, seq = _last_sound(file.read(size - start), whole=start == 0)
+        if seq or start == 0:
+            return (start + end if seq else 0), seq
+        piece *= 16
+
+
+def _last_sound(data: bytes, *, whole: bool) -> tuple[int, int]:
+    """The same within a piece, whose first line may lack its beginning."""
     end = data.rfind(b"\n") + 1
     while end:
         start = data.rfind(b"\n", 0, end - 1) + 1
+        if start == 0 and not whole:
+            break
         seq = _seq(data[start:end])
         if seq:
             return end, seq

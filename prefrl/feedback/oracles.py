@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from prefrl.errors import UserError
-from prefrl.feedback.records import Answer, Choice, Comparison, Query, answer_id
+from prefrl.feedback.records import Answer, Query, answer_id
+from prefrl.feedback.replies import Choice, Comparison
 from prefrl.feedback.segment import Segment
 
 
@@ -97,7 +98,7 @@ class Oracle:
             id=answer_id(query.id, self.name),
             query=query.id,
             rater=self.name,
-            comparison=Comparison(choice=self._choice(segments, context, coins)),
+            reply=Comparison(choice=self._choice(segments, context, coins)),
         )
 
     def _choice(

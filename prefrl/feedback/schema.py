@@ -1,8 +1,8 @@
 """The tables of the two databases, as numbered migrations.
 
 A migration is never edited once released: a change is a new one at the end. `row_sha` covers
-the columns of a row that are not NULL, so a migration may add nullable columns (session,
-side, response time, note, what a label supersedes) without touching old rows.
+the columns of a row that are not NULL, so a migration may add nullable columns without
+touching old rows. Leases, the queue and the beat have none: they can be lost without harm.
 """
 
 from __future__ import annotations
@@ -53,6 +53,56 @@ LABELS = Schema(
             )""",
             "CREATE UNIQUE INDEX one_vote ON label (query, rater) WHERE live = 1",
         ),
+        (
+            *(
+                f"ALTER TABLE query ADD COLUMN {column}"
+                for column in ("form TEXT", "need INTEGER", "purpose TEXT", "expected TEXT")
+            ),
+            "ALTER TABLE query ADD COLUMN repeat_of TEXT",
+            "CREATE INDEX query_control ON query (purpose) WHERE purpose IS NOT NULL",
+            *(
+                f"ALTER TABLE label ADD COLUMN {column}"
+                for column in ("session TEXT", "viewing TEXT", "supersedes TEXT", "time REAL")
+            ),
+            "ALTER TABLE label ADD COLUMN status TEXT",  # NULL: counts; else "extra" or "stale"
+            "ALTER TABLE label ADD COLUMN ended INTEGER",  # seq of the row that withdrew it
+            "CREATE INDEX label_votes ON label (query, rater)",
+            "CREATE INDEX label_rater ON label (rater, seq)",
+            "CREATE INDEX label_ended ON label (ended) WHERE ended IS NOT NULL",
+            """CREATE TABLE lease (
+                query TEXT NOT NULL REFERENCES query (id), rater TEXT NOT NULL,
+                token TEXT NOT NULL UNIQUE, place INTEGER NOT NULL,
+                granted REAL NOT NULL, expires REAL NOT NULL, PRIMARY KEY (query, rater)
+            )""",
+            "CREATE INDEX lease_rater ON lease (rater, place)",
+            """CREATE TABLE retired (
+                query TEXT PRIMARY KEY REFERENCES query (id), reason TEXT NOT NULL,
+                row_sha BLOB NOT NULL
+            )""",
+            # normal queries that want answers: what `query`, `label` and `retired` say, indexed
+            """CREATE TABLE queue (
+                query TEXT PRIMARY KEY REFERENCES query (id), priority REAL NOT NULL,
+                policy_step INTEGER NOT NULL
+            )""",
+            "CREATE INDEX queue_order ON queue (priority DESC, policy_step DESC, query)",
+            """INSERT INTO queue SELECT id, priority, policy_step FROM query
+                WHERE id NOT IN (SELECT query FROM label WHERE live = 1)""",
+            """CREATE TABLE instruction (
+                version INTEGER PRIMARY KEY, text TEXT NOT NULL, row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE session (
+                id TEXT PRIMARY KEY, rater TEXT NOT NULL, app TEXT NOT NULL,
+                started REAL NOT NULL, row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE edited (
+                label INTEGER PRIMARY KEY REFERENCES label (seq),
+                segment TEXT NOT NULL REFERENCES segment_ref (id), row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE beat (
+                id INTEGER PRIMARY KEY CHECK (id = 1), step INTEGER NOT NULL,
+                labels_due INTEGER NOT NULL, labels INTEGER NOT NULL, time REAL NOT NULL
+            )""",
+        ),
     ),
 )
 
@@ -64,6 +114,11 @@ CLIPS = Schema(
             """CREATE TABLE clip (
                 id TEXT PRIMARY KEY, view BLOB NOT NULL, recipe BLOB NOT NULL,
                 sha256 BLOB NOT NULL
+            )""",
+        ),
+        (
+            """CREATE TABLE picture (
+                id TEXT PRIMARY KEY, data BLOB NOT NULL, sha256 BLOB NOT NULL
             )""",
         ),
     ),

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import os
+import time
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
 from prefrl.errors import UserError
 from prefrl.feedback.database import Database
 from prefrl.feedback.errors import DamagedSegment, DiskFull
+from prefrl.feedback.ledger import Ledger, Outcome
 from prefrl.feedback.mirror import Mirror, check_not_behind
-from prefrl.feedback.records import Answer, Comparison, Label, Query
+from prefrl.feedback.pictures import Pictures, encode_pictures, read_pictures
+from prefrl.feedback.queue import Queue
+from prefrl.feedback.records import Act, Answer, Changes, Instructions, Label, Query
 from prefrl.feedback.reserve import FULL, Reserve
-from prefrl.feedback.schema import CLIPS, LABELS, clip_sha, row_sha
-from prefrl.feedback.segment import Segment, decode_view, encode_view
+from prefrl.feedback.rows import clip_row, hashed, read_query, segment_row
+from prefrl.feedback.schema import CLIPS, LABELS, clip_sha
+from prefrl.feedback.segment import Segment, decode_view
 
-Outcome = Literal["ok", "dup", "voted"]
-"""Stored; stored before under this id; this rater has another live answer to the query."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A sign of life of the trainer."""
+
+    step: int
+    labels_due: int
+    labels: int
+    """Trained on so far."""
+    time: float
+    """Seconds since 1970."""
 
 
 class FeedbackStore:
@@ -33,7 +48,7 @@ class FeedbackStore:
 
         with FeedbackStore.open("runs/pong") as store:
             for label in store.feedback():
-                print(label.seq, label.rater, label.comparison.choice)
+                print(label.seq, label.rater, label.reply)
     """
 
     def __init__(self, directory: Path) -> None:
@@ -47,8 +62,10 @@ class FeedbackStore:
             if not had_clips and self.counts()["segments"]:
                 raise UserError(f"no clips.db in {directory}: restore it, labels.db refers to it")
             self._clips = Database(directory / "clips.db", CLIPS, on_full=free, create=True)
+            self.queue = Queue(self._labels)
+            self.ledger = Ledger(self._labels, self.queue)
             last = self._mirror.last_seq()  # before the database: another process may append
-            check_not_behind(self._mirror, last, self._newest())
+            check_not_behind(self._mirror, last, self.ledger.newest())
             self._top_up()
             self._reserve.fill()
         except BaseException:
@@ -119,7 +136,7 @@ class FeedbackStore:
     def add_segments(self, segments: Sequence[Segment]) -> None:
         """Store segments; those that are there already are left alone."""
         new = {s.id: s for s in segments if not self._has(self._clips, "clip", s.id)}
-        rows = [_clip_row(segment) for segment in new.values()]
+        rows = [clip_row(segment) for segment in new.values()]
         if rows:  # clips first: one without a reference is harmless, the opposite is not
             with self._clips.transaction():
                 for row in rows:
@@ -127,13 +144,13 @@ class FeedbackStore:
         if segments:
             with self._labels.transaction():
                 for segment in segments:
-                    self._labels.insert("segment_ref", _segment_row(segment))
+                    self._labels.insert("segment_ref", segment_row(segment))
 
     def add_queries(self, queries: Sequence[Query]) -> None:
         """Store queries, whose segments must be stored; those that are there are left alone.
 
         Raises:
-            ValueError: a segment is missing; no query was stored.
+            ValueError: a segment is missing, or a gold item's answer; no query was stored.
         """
         if not queries:
             return
@@ -142,7 +159,16 @@ class FeedbackStore:
                 if not self._has(self._labels, "segment_ref", segment):
                     raise ValueError(f"segment {segment} is not in the store: add_segments first")
             for query in queries:
-                self._labels.insert("query", _query_row(query))
+                if query.purpose == "gold" and not query.expected:
+                    raise ValueError(f"query {query.id} is gold and expects no answer")
+                self.queue.add(query)
+
+    def add_pictures(self, segment: str, frames: np.ndarray, *, fps: float) -> None:
+        """Store what a rater sees of a segment as pictures, uint8 [T, H, W, 3]."""
+        data = encode_pictures(Pictures(frames=frames, fps=fps))
+        row = {"id": segment, "data": data, "sha256": clip_sha(segment, data, b"")}
+        with self._clips.transaction():
+            self._clips.insert("picture", row)
 
     def submit_many(self, answers: Sequence[Answer]) -> list[Outcome]:
         """Store answers, all in one transaction; when this returns they are safe.
@@ -151,44 +177,174 @@ class FeedbackStore:
             One outcome for each answer. Of two answers under one id the first holds.
 
         Raises:
-            ValueError: a query is missing; no answer was stored.
+            ValueError: a query is missing or wants another reply; no answer was stored.
         """
         if not answers:
             return []
-        with self._labels.transaction():
-            outcomes = [self._submit(answer) for answer in answers]
-        self._top_up()
-        return outcomes
+        with self.writing():
+            return [self.ledger.submit(answer) for answer in answers]
 
-    def _submit(self, answer: Answer) -> Outcome:
-        if not self._has(self._labels, "query", answer.query):
-            raise ValueError(f"query {answer.query} is not in the store: add_queries first")
-        if self._labels.insert("label", _label_row(answer, seq=self._next_seq())):
-            return "ok"
-        return "dup" if self._has(self._labels, "label", answer.id) else "voted"
+    def retire(self, *, older_than: int, reason: str = "stale") -> int:
+        """Ask no more what was asked before this step of the run; returns how many it were."""
+        with self._labels.transaction():
+            ids = self.queue.older_than(older_than)
+            for id in ids:
+                self.queue.retire(id, reason)
+        return len(ids)
+
+    def add_edited(self, label: int, segment: Segment) -> None:
+        """Say which segment came of the edit `label` (its `seq`): now it can be trained on."""
+        self.add_segments([segment])
+        with self._labels.transaction():
+            self._labels.insert("edited", hashed({"label": label, "segment": segment.id}))
+
+    def set_instructions(self, text: str) -> Instructions:
+        """Append a version, unless the newest says the same."""
+        with self._labels.transaction():
+            newest = self.instructions()
+            if newest.text == text:
+                return newest
+            row = {"version": newest.version + 1, "text": text}
+            self._labels.insert("instruction", hashed(row))
+        return self.instructions()
+
+    def beat(self, *, step: int, labels_due: int, labels: int, now: float | None = None) -> None:
+        """A sign of life of the trainer, for the raters' screens."""
+        about = {"step": step, "labels_due": labels_due, "labels": labels}
+        row = {"id": 1, **about, "time": time.time() if now is None else now}
+        with self._labels.transaction():
+            if not self._labels.insert("beat", row):
+                self._labels.update("beat", "id", row)
+
+    def forget(self, rater: str, *, now: float | None = None) -> str:
+        """Remove a person: their name is gone, their answers are counted but not trained on.
+
+        Returns:
+            The alias in the name's place.
+
+        Raises:
+            UserError: nobody of that name has answered or signed in.
+        """
+        alias = f"forgotten-{uuid.uuid4().hex[:8]}"
+        with self._labels.transaction():
+            moment = time.time() if now is None else now
+            found = self.ledger.forget(rater, alias=alias, time=moment)
+            for table in ("lease", "session"):
+                found += len(self._labels.rows(f"SELECT 1 FROM {table} WHERE rater = ?", (rater,)))
+                self._labels.rows(f"DELETE FROM {table} WHERE rater = ?", (rater,))
+        if not found:
+            raise UserError(f"no rater {rater!r} in {self.directory}")
+        self._labels.vacuum()
+        self._mirror.rewrite(self.ledger.mirror)
+        return alias
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction on `labels.db`; afterwards the mirror is brought up to it."""
+        with self._labels.transaction():
+            yield
+        self._top_up()
+
+    def write_session(self, *, id: str, rater: str, app: str, started: float) -> None:
+        """A rater sits down."""
+        row = {"id": id, "rater": rater, "app": app, "started": started}
+        with self._labels.transaction():
+            self._labels.insert("session", hashed(row))
 
     # ---- reading ----------------------------------------------------------------------
 
-    def labels(self, after: int, issued_by: int | None = None) -> list[Label]:
-        """Live answers in order of arrival; skips are none.
+    def changes(
+        self, after: int, *, issued_by: int | None = None, as_of: int | None = None
+    ) -> Changes:
+        """What has happened to the trainable labels since `after`, and where to go on.
+
+        Trainable are live answers to normal queries, neither extra nor stale; "cannot" is
+        among them, and says so. Skips are none.
 
         Args:
-            after: only those with a larger `seq`.
+            after: only what has a larger `seq`.
             issued_by: only answers to queries asked up to this step of the run.
+            as_of: as it was when this `seq` was the newest.
         """
-        rows = self._labels.verified("label", "WHERE seq > ? ORDER BY seq", (after,))
-        rows = [row for row in rows if row["live"]]
-        queries = {q.id: q for q in self._queries_of({row["query"] for row in rows})}
-        found = [_label(row, queries[row["query"]]) for row in rows]
-        return [x for x in found if issued_by is None or x.query.policy_step <= issued_by]
+        return self.ledger.changes(after, issued_by, as_of)
+
+    def labels(
+        self, after: int, issued_by: int | None = None, *, as_of: int | None = None
+    ) -> list[Label]:
+        """The trainable labels of `changes`, in order of arrival."""
+        return self.changes(after, issued_by=issued_by, as_of=as_of).labels
+
+    def withdrawn(self, after: int) -> list[Label]:
+        """Trainable labels that were undone, replaced or forgotten since `after`."""
+        return self.changes(after).withdrawn
 
     def feedback(self) -> Iterator[Label]:
-        """All live answers, in order of arrival."""
-        yield from self.labels(after=0)
+        """All live answers, control items and late ones too, in order of arrival."""
+        yield from self.ledger.answers(live=True)
+
+    def answers(self) -> list[Label]:
+        """All answers ever given, also what is no longer live."""
+        return self.ledger.answers(live=False)
+
+    def acts(self) -> list[Act]:
+        """Skips, flags, undone answers and forgotten persons."""
+        return self.ledger.acts()
+
+    def query(self, id: str) -> Query:
+        """The query `id`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return self.queue.query(id)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Every sitting: id, rater, app, started."""
+        rows = self._labels.verified("session", "ORDER BY started, id")
+        return [{k: row[k] for k in ("id", "rater", "app", "started")} for row in rows]
+
+    def instructions(self) -> Instructions:
+        """The newest version; version 0, empty, where there is none."""
+        rows = self._labels.verified("instruction", "ORDER BY version DESC LIMIT 1")
+        if not rows:
+            return Instructions(version=0, text="")
+        return Instructions(version=rows[0]["version"], text=rows[0]["text"])
+
+    def last_beat(self) -> Beat | None:
+        """The trainer's last sign of life."""
+        rows = self._labels.rows("SELECT step, labels_due, labels, time FROM beat")
+        return Beat(**dict(rows[0])) if rows else None
+
+    def text(self, segment: str) -> str | None:
+        """What a rater reads of a segment of text; None: it is behaviour, to be watched."""
+        self._check_known("segment_ref", segment)
+        return None
+
+    def prompt(self, query: str) -> str | None:
+        """What the completions of a query answer; None where there is none."""
+        self._check_known("query", query)
+        return None
+
+    def pictures(self, segment: str) -> Pictures | None:
+        """What a rater sees of a segment, if it was stored as pictures.
+
+        Raises:
+            DamagedStore: it is not what was written.
+        """
+        rows = self._clips.rows("SELECT data, sha256 FROM picture WHERE id = ?", (segment,))
+        if not rows:
+            return None
+        data, sha = rows[0]
+        if clip_sha(segment, data, b"") != sha:
+            raise self._clips.damaged(f"the pictures of {segment} are not what was written")
+        try:
+            return read_pictures(data)
+        except DamagedSegment as error:
+            raise self._clips.damaged(f"the pictures of {segment}: {error}") from error
 
     def queries(self) -> Iterator[Query]:
         """All queries, in order of arrival."""
-        yield from map(_query, self._labels.verified("query", "ORDER BY rowid"))
+        yield from map(read_query, self._labels.verified("query", "ORDER BY rowid"))
 
     def segments(self) -> Iterator[Segment]:
         """All segments, in order of arrival; one at a time is read."""
@@ -226,11 +382,11 @@ class FeedbackStore:
         return self._clip(id)[1]
 
     def counts(self) -> dict[str, int]:
-        """How many segments, queries, live labels and skips there are."""
+        """How many segments, queries, skips and live labels there are, extra ones left out."""
         sql = {
             "segments": "SELECT count(*) FROM segment_ref",
             "queries": "SELECT count(*) FROM query",
-            "labels": "SELECT count(*) FROM label WHERE live = 1",
+            "labels": "SELECT count(*) FROM label WHERE live = 1 AND status IS NULL",
             "skips": """SELECT count(*) FROM label WHERE answer = '{"choice": "skip"}'""",
         }
         return {name: int(self._labels.rows(query)[0][0]) for name, query in sql.items()}
@@ -243,10 +399,13 @@ class FeedbackStore:
         """
         self._labels.check()
         self._clips.check()
-        for table in ("run", "segment_ref", "query", "label"):
+        for table in HASHED:
             self._labels.verified(table)
+        self.queue.check()
         for (segment,) in self._labels.rows("SELECT id FROM segment_ref"):
             self._clip(segment)
+        for (segment,) in self._clips.rows("SELECT id FROM picture"):
+            self.pictures(segment)
 
     # ---- inside -----------------------------------------------------------------------
 
@@ -262,29 +421,16 @@ class FeedbackStore:
             raise self._clips.damaged(f"the clip {id} is not what was written")
         return view, recipe
 
-    def _queries_of(self, ids: set[str]) -> list[Query]:
-        if not ids:
-            return []
-        where = "WHERE id IN (SELECT value FROM json_each(?))"
-        rows = self._labels.verified("query", where, (json.dumps(sorted(ids)),))
-        if len(rows) < len(ids):
-            raise self._labels.damaged(f"{len(ids) - len(rows)} queries of labels are missing")
-        return [_query(row) for row in rows]
-
     def _has(self, database: Database, table: str, id: str) -> bool:
         return bool(database.rows(f"SELECT 1 FROM {table} WHERE id = ?", (id,)))
 
-    def _newest(self) -> int:
-        return int(self._labels.rows("SELECT coalesce(max(seq), 0) FROM label")[0][0])
-
-    def _next_seq(self) -> int:
-        """Above every one ever used, also by rows that are gone."""
-        used = self._labels.rows("SELECT seq FROM sqlite_sequence WHERE name = 'label'")
-        return int(used[0][0]) + 1 if used else 1
+    def _check_known(self, table: str, id: str) -> None:
+        if not self._has(self._labels, table, id):
+            raise ValueError(f"{id} is not in the store at {self.directory}")
 
     def _top_up(self) -> None:
         try:
-            self._mirror.top_up(self._mirror_rows)
+            self._mirror.top_up(self.ledger.mirror)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -293,17 +439,15 @@ class FeedbackStore:
                 "are stored in labels.db, their mirror is not; free some space and go on"
             ) from error
 
-    def _mirror_rows(self, after: int) -> list[dict[str, Any]]:
-        rows = self._labels.verified("label", "WHERE seq > ? ORDER BY seq", (after,))
-        queries = {q.id: q for q in self._queries_of({row["query"] for row in rows})}
-        return [_mirror_row(dict(row), queries[row["query"]]) for row in rows]
+
+HASHED = ("run", "segment_ref", "query", "label", "retired", "instruction", "session", "edited")
 
 
 def _create_labels(path: Path, task: str, seed: int) -> None:
     database = Database(path, LABELS, create=True, on_full=lambda: "no store was created")
     try:
         with database.transaction():
-            database.insert("run", _hashed({"id": 1, "task": task, "seed": seed}))
+            database.insert("run", hashed({"id": 1, "task": task, "seed": seed}))
     finally:
         database.close()
     Path(f"{path}-journal").unlink(missing_ok=True)  # empty, and named after the old name
@@ -315,73 +459,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _hashed(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "row_sha": row_sha(row)}
-
-
-def _clip_row(segment: Segment) -> dict[str, Any]:
-    view = encode_view(segment)
-    sha = clip_sha(segment.id, view, segment.clip)
-    return {"id": segment.id, "view": view, "recipe": segment.clip, "sha256": sha}
-
-
-def _segment_row(segment: Segment) -> dict[str, Any]:
-    return _hashed(
-        {
-            "id": segment.id,
-            **asdict(segment.provenance),
-            "steps": len(segment),
-            "ended": int(segment.ended),
-            "true_reward": segment.true_reward.astype("<f8").tobytes(),
-        }
-    )
-
-
-def _query_row(query: Query) -> dict[str, Any]:
-    return _hashed(
-        {
-            "id": query.id,
-            "segments": json.dumps(query.segments),
-            "policy_step": query.policy_step,
-            "reason": query.reason,
-            "priority": float(query.priority),
-        }
-    )
-
-
-def _label_row(answer: Answer, *, seq: int) -> dict[str, Any]:
-    return _hashed(
-        {
-            "seq": seq,
-            "id": answer.id,
-            "query": answer.query,
-            "rater": answer.rater,
-            "kind": "comparison",
-            "answer": json.dumps({"choice": answer.comparison.choice}),
-            "live": int(answer.comparison.choice != "skip"),
-        }
-    )
-
-
-def _query(row: Any) -> Query:
-    return Query(
-        segments=tuple(json.loads(row["segments"])),
-        policy_step=row["policy_step"],
-        reason=row["reason"],
-        priority=row["priority"],
-    )
-
-
-def _label(row: Any, query: Query) -> Label:
-    comparison = Comparison(**json.loads(row["answer"]))
-    return Label(
-        seq=row["seq"], id=row["id"], query=query, rater=row["rater"], comparison=comparison
-    )
-
-
-def _mirror_row(row: dict[str, Any], query: Query) -> dict[str, Any]:
-    answer = json.loads(row["answer"])
-    about = {name: row[name] for name in ("seq", "id", "query", "rater", "kind", "live")}
-    return {**about, **answer, "segments": query.segments, "policy_step": query.policy_step}

@@ -215,7 +215,7 @@ class Run:
         for label in labels:
             first, second = (known.get(i) or self.store.segment(i) for i in label.query.segments)
             self.bank.add(label, (first, second))
-            used += label.comparison.target is not None
+            used += label.trainable
             self.watermark = label.seq
         self.labels_used += used
         return used

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,7 @@ class LabelBank:
     def __len__(self) -> int:
         return len(self._examples)
 
-    def add(self, label: Label, segments: tuple[Segment, Segment]) -> None:
+    def add(self, label: Label, segments: Sequence[Segment]) -> None:
         """Take in one comparison; what nobody could compare is not trained on."""
         target = label.comparison.target
         if target is None:

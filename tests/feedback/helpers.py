@@ -47,10 +47,10 @@ def pair(
     return ask(a, b, step=step), (a, b)
 
 
-def ask(first: Segment, second: Segment, *, step: int = 0) -> Query:
+def ask(first: Segment, second: Segment, *, step: int = 0, need: int = 1) -> Query:
     """A query about two segments."""
     ids = (first.id, second.id)
-    return Query(segments=ids, policy_step=step, reason="uniform", priority=0.0)
+    return Query(segments=ids, policy_step=step, reason="uniform", priority=0.0, need=need)
 
 
 def choice(
@@ -63,14 +63,18 @@ def choice(
 ) -> str:
     """What `oracle` says of two segments with these true rewards."""
     query, segments = pair(first, second, step=step)
-    return oracle.answer(query, segments, context).comparison.choice
+    return oracle.answer(query, segments, context).reply.choice
 
 
-def filled(directory: Path, queries: int = 3) -> tuple[FeedbackStore, list[Query]]:
+def filled(
+    directory: Path, queries: int = 3, *, need: int = 1
+) -> tuple[FeedbackStore, list[Query]]:
     """A new store with that many queries, about segments of their own."""
     store = FeedbackStore.create(directory, task="Dot", seed=7)
     segments = [segment((float(i), 0.5), t0=i) for i in range(2 * queries)]
-    asked = [ask(segments[2 * i], segments[2 * i + 1], step=100 * i) for i in range(queries)]
+    asked = [
+        ask(segments[2 * i], segments[2 * i + 1], step=100 * i, need=need) for i in range(queries)
+    ]
     store.add_segments(segments)
     store.add_queries(asked)
     return store, asked

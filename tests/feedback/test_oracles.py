@@ -102,7 +102,7 @@ def test_the_end_penalty_weighs_as_much_as_the_last_step_for_the_myopic() -> Non
     """0.9 * 1 + 2 - 2 = 0.9 * 1 + 0"""
     dead, alive = segment([1.0, 2.0], t0=0, ended=True), segment([1.0, 0.0], t0=1)
     oracle = make_oracle("myopic", seed=0, end_penalty=2.0)
-    assert oracle.answer(ask(dead, alive), (dead, alive), CONTEXT).comparison.choice == "tie"
+    assert oracle.answer(ask(dead, alive), (dead, alive), CONTEXT).reply.choice == "tie"
 
 
 def test_the_crowd_ties_small_differences_errs_and_abstains() -> None:
@@ -118,7 +118,7 @@ def test_the_end_penalty_counts_for_segments_in_which_an_episode_ended() -> None
     query = ask(alive, dead)
     for penalty, wanted in ((0.0, "second"), (1.9, "second"), (2.0, "tie"), (2.1, "first")):
         oracle = make_oracle("oracle", seed=0, end_penalty=penalty)
-        assert oracle.answer(query, (alive, dead), CONTEXT).comparison.choice == wanted
+        assert oracle.answer(query, (alive, dead), CONTEXT).reply.choice == wanted
     assert dead.true_reward.tolist() == [2.0, 2.0]
 
 

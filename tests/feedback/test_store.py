@@ -13,10 +13,8 @@ from tests.feedback.helpers import CONTEXT, filled, pair, pixels, segment
 
 
 def answer(query: Query, choice: str = "first", *, rater: str = "ann", id: str = "") -> Answer:
-    comparison = Comparison(choice=choice)  # type: ignore[arg-type]
-    return Answer(
-        id=id or f"{rater}-{query.id[:8]}", query=query.id, rater=rater, comparison=comparison
-    )
+    reply = Comparison(choice=choice)  # type: ignore[arg-type]
+    return Answer(id=id or f"{rater}-{query.id[:8]}", query=query.id, rater=rater, reply=reply)
 
 
 def test_segments_come_back_bit_for_bit(tmp_path: Path) -> None:
@@ -76,11 +74,12 @@ def test_of_two_answers_under_one_id_the_first_holds(tmp_path: Path) -> None:
 
 
 def test_a_rater_has_one_vote_per_query_and_others_have_theirs(tmp_path: Path) -> None:
-    store, (a, *_) = filled(tmp_path)
+    store, (a, *_) = filled(tmp_path, need=2)
     with store:
         sent = [answer(a, id="1"), answer(a, id="2"), answer(a, rater="bob")]
-        assert store.submit_many(sent) == ["ok", "voted", "ok"]
-        assert [x.rater for x in store.feedback()] == ["ann", "bob"]
+        assert store.submit_many(sent) == ["ok", "extra", "ok"]
+        assert [x.rater for x in store.labels(after=0)] == ["ann", "bob"]
+        assert [x.id for x in store.answers()] == ["1", "2", sent[2].id]  # kept all the same
 
 
 def test_a_skip_is_counted_and_leaves_the_query_open(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import pytest
 
 from prefrl.errors import UserError
 from prefrl.feedback import DamagedStore, DiskFull, FeedbackStore, schema
-from prefrl.feedback.schema import Schema
 from tests.feedback.helpers import filled
 from tests.feedback.test_store import answer
 
@@ -159,23 +158,6 @@ def test_the_oldest_schema_is_never_edited() -> None:
     )
 
 
-def test_a_database_of_the_oldest_schema_is_migrated(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = contents(run)
-    newer = Schema(
-        application_id=schema.LABELS.application_id,
-        migrations=(schema.LABELS.migrations[0], ("ALTER TABLE label ADD COLUMN note TEXT",)),
-        checked_at_open=True,
-    )
-    monkeypatch.setattr("prefrl.feedback.store.LABELS", newer)
-    assert contents(run) == wanted
-    connection = sqlite3.connect(run / "labels.db")
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    assert connection.execute("SELECT note FROM label").fetchall() == [(None,)] * 3
-    connection.close()
-
-
 def test_a_lagging_mirror_with_a_torn_line_is_topped_up(run: Path) -> None:
     mirror = run / "labels.jsonl"
     whole = mirror.read_bytes()
@@ -211,7 +193,7 @@ def test_a_creation_that_was_cut_off_is_begun_anew(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_frees_the_reserve_and_loses_nothing(tmp_path: Path) -> None:
-    store, queries = filled(tmp_path)
+    store, queries = filled(tmp_path, need=200)
     with store:
         store.submit_many([answer(queries[0])])
         before = store.labels(after=0)
@@ -262,7 +244,7 @@ with FeedbackStore.open(sys.argv[1]) as store:
     for i in range(10**6):
         sent = Answer(
             id=f"{sys.argv[2]}-{i}", query=query, rater=f"{sys.argv[2]}-{i}",
-            comparison=Comparison(choice="tie"),
+            reply=Comparison(choice="tie"),
         )
         store.submit_many([sent])
         print(sent.id, flush=True)

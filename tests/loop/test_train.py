@@ -88,12 +88,12 @@ class Replay:
 
     def __init__(self, source: Path, fallback: Any) -> None:
         with FeedbackStore.open(source) as store:
-            self.choices = {x.query.id: x.comparison for x in store.labels(after=0)}
+            self.choices = {x.query.id: x.reply for x in store.labels(after=0)}
         self.oracle = fallback
 
     def answer(self, query: Any, segments: Any, context: Any) -> Any:
         given = self.oracle.answer(query, segments, context)
-        return dataclasses.replace(given, comparison=self.choices[query.id])
+        return dataclasses.replace(given, reply=self.choices[query.id])
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from prefrl.feedback import Comparison, Label, Provenance, Query, Segment
-from prefrl.feedback.records import Choice
+from prefrl.feedback.replies import Choice
 
 
 def segment(observations: np.ndarray, true_reward: np.ndarray | None = None) -> Segment:
@@ -34,8 +34,8 @@ def label(first: Segment, second: Segment, choice: Choice | None = None, *, step
         gain = second.true_reward.sum() - first.true_reward.sum()
         choice = "tie" if gain == 0 else "second" if gain > 0 else "first"
     query = Query(segments=(first.id, second.id), policy_step=step, reason="test", priority=0.0)
-    comparison = Comparison(choice=choice)
-    return Label(seq=step + 1, id=query.id, query=query, rater="test", comparison=comparison)
+    reply = Comparison(choice=choice)
+    return Label(seq=step + 1, id=query.id, query=query, rater="test", reply=reply)
 
 
 def query_id(number: int) -> str:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrl.feedback.records import Choice
+from prefrl.feedback.replies import Choice
 from prefrl.rewards import LabelBank, bootstrap_counts
 from prefrl.rewards.bank import restack, unstack
 from tests.rewards.helpers import label, query_id, segment, states

@@ -29,6 +29,9 @@ class Job:
 class Clerks(Protocol):
     """What carries requests to the store: `Clerk`, or one that works at once."""
 
+    trouble: Callable[[BaseException], None]
+    """Told when the store cannot be used."""
+
     def call(self, work: Callable[[Seat], T], then: Callable[[T], None] = ...) -> None: ...
     def poll(self) -> None: ...
     def retry(self) -> None: ...
@@ -41,8 +44,9 @@ class Clerk:
     all that came after until `retry`: so nothing is lost and nothing overtakes.
     """
 
-    def __init__(self, opener: Opener, *, trouble: Callable[[BaseException], None]) -> None:
-        self._opener, self._trouble = opener, trouble
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self.trouble: Callable[[BaseException], None] = _raise
         self._inbox: SimpleQueue[Job | None] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[Job | None, Any]] = SimpleQueue()
         self._again = threading.Event()
@@ -62,7 +66,7 @@ class Clerk:
                 assert job is not None
                 job.then(result)
             elif isinstance(result, TROUBLE):
-                self._trouble(result)
+                self.trouble(result)
             else:
                 raise result
 
@@ -110,3 +114,7 @@ class Clerk:
         self._outbox.put((job, error))
         if not self._stopping:
             self._again.wait()
+
+
+def _raise(error: BaseException) -> None:
+    raise error

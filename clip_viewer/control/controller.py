@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from prefrl.feedback import Assignment, Instructions, Reply, Viewing
+
 from .actions import Action, Press
 from .clerk import Clerks
-from .contract import Assignment, Instructions, Progress, Reply, Viewing
+from .contract import Progress
 from .desk import Seat
 from .drawing import Drawer
 from .editing import EditQuestion
@@ -47,7 +49,7 @@ class Controller:
     """Decides what is on the screen.
 
     Args:
-        hire: makes the clerk, given whom to tell of trouble.
+        clerk: carries requests to the store.
         drawer: draws clips that have no pictures.
         name: the rater's, if it is known already.
         clock: seconds, never going back.
@@ -56,13 +58,13 @@ class Controller:
     def __init__(
         self,
         *,
-        hire: Callable[[Callable[[BaseException], None]], Clerks],
+        clerk: Clerks,
         drawer: Drawer,
         name: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.clock = clock
-        self.clerk = hire(self.trouble)
+        self.clock, self.clerk = clock, clerk
+        clerk.trouble = self.trouble
         self.shelf = Shelf(self.clerk, drawer)
         self.name, self.speed, self.done, self.saved = name, 1.0, False, True
         self.failure: BaseException | None = None
@@ -354,7 +356,7 @@ class Controller:
 
 
 def _read_opened(seat: Seat) -> Opened:
-    return Opened(task=seat.place.task, instructions=seat.library.instructions())
+    return Opened(task=seat.place.task, instructions=seat.place.instructions())
 
 
 def _minutes_left(progress: Progress | None) -> int | None:

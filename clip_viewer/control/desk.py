@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from .contract import Assignment, Instructions, Pictures, Progress, Reply, Viewing
+from prefrl.feedback import Assignment, Instructions, Pictures, Reply, Viewing
+
+from .contract import Progress
 
 
 class Desk(Protocol):
@@ -30,7 +32,6 @@ class Library(Protocol):
     def clip(self, id: str) -> bytes: ...
     def text(self, id: str) -> str | None: ...
     def prompt(self, id: str) -> str | None: ...
-    def instructions(self) -> Instructions: ...
 
 
 class Place(Protocol):
@@ -40,6 +41,7 @@ class Place(Protocol):
     def library(self) -> Library: ...
     @property
     def task(self) -> str: ...
+    def instructions(self) -> Instructions: ...
     def sit(self, name: str) -> Desk:
         """The desk of a rater, who has agreed to take part."""
         ...

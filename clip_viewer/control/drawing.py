@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import time
-from collections import deque
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -36,73 +35,71 @@ class _Order:
 class Drawer:
     """One clip at a time, in the order asked for; results come from `poll`.
 
+    A thread waits for the process: a robot's clip is 34 MB, too much to take in between two
+    pictures of the window.
+
     Args:
         draw: what draws.
         directory: the working directory of the process: MuJoCo writes a log there.
-        clock: seconds.
+        longest: seconds after which a clip is given up.
     """
 
-    def __init__(
-        self, draw: Draw, *, directory: Path, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._draw, self._directory, self._clock = draw, directory, clock
-        self._waiting: deque[_Order] = deque()
-        self._present: _Order | None = None
-        self._since = 0.0
+    def __init__(self, draw: Draw, *, directory: Path, longest: float = LONGEST) -> None:
+        self._draw, self._directory, self._longest = draw, directory, longest
+        self._inbox: SimpleQueue[_Order | None] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[str, Material]] = SimpleQueue()
+        self._wanted: set[str] = set()
         self._process: Any = None
         self._pipe: Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="drawer", daemon=True)
+        self._thread.start()
 
     def request(self, id: str, recipe: bytes) -> None:
         """Draw this one too."""
-        self._waiting.append(_Order(id, recipe))
+        self._wanted = self._wanted | {id}
+        self._inbox.put(_Order(id, recipe))
 
     def forget(self, wanted: set[str]) -> None:
         """Orders of other clips need not be begun."""
-        self._waiting = deque(order for order in self._waiting if order.id in wanted)
+        self._wanted = wanted
 
     def poll(self) -> list[tuple[str, Material]]:
-        """What is ready; begins what is next."""
-        done = [] if self._present is None else self._collect(self._present)
-        if self._present is None and self._waiting:
-            self._begin(self._waiting.popleft())
+        """What has become ready."""
+        done = []
+        while not self._outbox.empty():
+            done.append(self._outbox.get())
         return done
 
     def close(self) -> None:
-        """End the process."""
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            self._process.kill()  # it holds nothing that could be lost
-            self._process.join()
-        self._process = self._pipe = self._present = None
+        """End the process and the thread."""
+        self._wanted = set()
+        self._inbox.put(None)
+        process = self._process
+        if process is not None:
+            process.kill()  # it holds nothing that could be lost
+        self._thread.join()
 
-    def _begin(self, order: _Order) -> None:
-        if self._pipe is None:
-            self._start()
-        assert self._pipe is not None
-        self._present, self._since = order, self._clock()
-        with contextlib.suppress(OSError):  # the process is gone, as the next poll will see
-            self._pipe.send_bytes(order.recipe)
+    # ---- in the thread ------------------------------------------------------------------
 
-    def _collect(self, order: _Order) -> list[tuple[str, Material]]:
-        assert self._pipe is not None
+    def _run(self) -> None:
+        while (order := self._inbox.get()) is not None:
+            if order.id in self._wanted:
+                self._outbox.put((order.id, self._drawn(order)))
+        self._stop()
+
+    def _drawn(self, order: _Order) -> Material:
         try:
-            if self._pipe.poll():
-                material = _receive(self._pipe)
-            elif self._clock() - self._since > LONGEST:
-                material = self._lost(f"it took longer than {LONGEST:.0f} s to draw")
-            else:
-                return []
+            pipe = self._pipe or self._start()
+            pipe.send_bytes(order.recipe)
+            if pipe.poll(self._longest):
+                return _receive(pipe)
+            why = f"it took longer than {self._longest:.0f} s to draw"
         except (EOFError, OSError):
-            material = self._lost("the process that draws it ended")
-        self._present = None
-        return [(order.id, material)]
-
-    def _lost(self, why: str) -> Broken:
-        self.close()
+            why = "the process that draws it ended"
+        self._stop()
         return Broken(reason=why, damaged=False)
 
-    def _start(self) -> None:
+    def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
@@ -110,6 +107,15 @@ class Drawer:
         )
         self._process.start()
         theirs.close()
+        return self._pipe
+
+    def _stop(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        self._process = self._pipe = None
 
 
 def _receive(pipe: Connection) -> Material:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prefrl.feedback import Edit
+
 from .actions import Action, Press
-from .contract import Edit
 from .entry import Entry
 from .questions import Given, Question
 from .screen import HELP, LEAVE, hint
@@ -62,8 +63,9 @@ class EditQuestion(Question):
     def _send(self, press: Press) -> None:
         assert self.entry is not None
         if self.entry.text == self.original:
-            self.controller.say("nothing is changed yet: edit, or skip")
-            return
+            return self.controller.say("nothing is changed yet: edit, or skip")
+        if not self.entry.text.strip():
+            return self.controller.say("nothing is left: write something, or skip")
         flash = Flash(text="Correction sent", mark="equal", place=0)
         self.give(Given(reply=Edit(text=self.entry.text), flash=flash), press)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from prefrl.feedback import Comparison
+from prefrl.feedback import Comparison, Ranking, Rating, Reply, Viewing
 
 from .actions import Action, Press
-from .contract import Ranking, Rating, Reply, Viewing
 from .pages import Note
 from .playback import Playback
 from .practice import verdict_on
@@ -288,6 +287,12 @@ class Question(Screen):
         return (onward, *flag, UNDO, LEAVE)
 
 
+CANNOT = Given(
+    reply=Comparison(choice="cannot"), flash=Flash(text=PHRASES["cannot"], mark="cannot")
+)
+"""Answers any kind of query."""
+
+
 class ComparisonQuestion(Question):
     """Left, right, equal, or cannot be compared; clips or texts."""
 
@@ -357,7 +362,7 @@ class RankingQuestion(Question):
         elif press.action is Action.UP:
             self.tie = bool(self.order) and not self.tie
         elif press.action is Action.DOWN:
-            self.order, self.tie = [], False
+            self.give(CANNOT, press)
         elif press.action is Action.ENTER:
             self._enter(press)
 
@@ -411,7 +416,7 @@ class RankingQuestion(Question):
             hint(f"1-{count}", "best first", Action.NUMBER, mark="number", number=self.aim + 1),
             hint("Up", equal, Action.UP, mark="equal"),
             hint("Enter", "send" if full else "place", Action.ENTER, mark="left"),
-            hint("Down", "start over", Action.DOWN),
+            hint("Down", "cannot compare", Action.DOWN, mark="cannot"),
         )
 
 
@@ -431,6 +436,8 @@ class RatingQuestion(Question):
             self.value = min(max(self.value + step, 1), 9)
         elif press.action is Action.NUMBER and 1 <= press.number <= 9:
             self._give(press.number, press)
+        elif press.action is Action.DOWN:
+            self.give(CANNOT, press)
         elif press.action is Action.ENTER:
             self._give(self.value, press)
 
@@ -449,7 +456,8 @@ class RatingQuestion(Question):
     def answers(self) -> tuple[Hint, ...]:
         return (
             hint("1-9", "9 is best", Action.NUMBER, mark="number", number=self.value),
-            hint("Enter", "send", Action.ENTER, mark="equal"),
+            hint("Enter", "send", Action.ENTER, mark="left"),
+            hint("Down", "cannot tell", Action.DOWN, mark="cannot"),
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from prefrl.feedback import Assignment
+
 from .clerk import Clerks
-from .contract import Assignment
 from .desk import Seat
 from .drawing import Drawer
 from .material import Broken, Clip, Material, Recipe, read_material

@@ -12,15 +12,10 @@ import numpy as np
 
 from clip_viewer.control.actions import Action, Press
 from clip_viewer.control.clerk import TROUBLE, Job
-from clip_viewer.control.contract import (
-    Assignment,
-    Instructions,
-    Pictures,
-    Progress,
-    Query,
-)
+from clip_viewer.control.contract import Progress
 from clip_viewer.control.controller import Controller
 from clip_viewer.control.desk import Seat
+from prefrl.feedback import Assignment, Instructions, Pictures, Query
 
 GUIDE = "Prefer winning points.\n\nMoving well is not enough."
 
@@ -38,8 +33,8 @@ class Clock:
 class PromptClerk:
     """Does at once, in `poll`, what the real one does in its thread."""
 
-    def __init__(self, seat, trouble) -> None:
-        self.seat, self.trouble = seat, trouble
+    def __init__(self, seat) -> None:
+        self.seat, self.trouble = seat, None
         self.jobs, self.stuck = deque(), False
 
     def call(self, work, then=lambda _: None) -> None:
@@ -146,9 +141,6 @@ class FakeLibrary:
     def prompt(self, id):
         return self.prompts.get(id)
 
-    def instructions(self):
-        return Instructions(version=7, text=GUIDE)
-
 
 class FakeDrawer:
     """Draws when told to."""
@@ -238,13 +230,14 @@ def room(queries, *, name: str = "ann", swapped: bool = False, library=None) -> 
     if library is None:
         ids = sorted({s for query in queries for s in query.segments})
         library = FakeLibrary({s: pictures(i) for i, s in enumerate(ids)})
-    place = SimpleNamespace(library=library, task="ALE/Pong-v5", sit=lambda name: desk)
-    controller = Controller(
-        hire=lambda trouble: PromptClerk(Seat(place), trouble),
-        drawer=drawer,
-        name=name,
-        clock=clock,
+    place = SimpleNamespace(
+        library=library,
+        task="ALE/Pong-v5",
+        instructions=lambda: Instructions(version=7, text=GUIDE),
+        sit=lambda name: desk,
     )
+    clerk = PromptClerk(Seat(place))
+    controller = Controller(clerk=clerk, drawer=drawer, name=name, clock=clock)
     return Room(controller, desk, library, drawer, clock)
 
 

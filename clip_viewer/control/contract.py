@@ -11,7 +11,7 @@ class Progress:
     answered_today: int
     labels: int
     due: int | None
-    per_hour: float
+    per_hour: float | None
     heartbeat_age: float | None
-    behind: int
+    behind: int | None
     waiting: int

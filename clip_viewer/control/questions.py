@@ -353,8 +353,7 @@ class RankingQuestion(Question):
 
     def choose(self, press: Press) -> None:
         if press.action in (Action.LEFT, Action.RIGHT):
-            step = 1 if press.action is Action.RIGHT else -1
-            self.aim = (self.aim + step) % len(self.item.places)
+            self._move_aim(1 if press.action is Action.RIGHT else -1)
         elif press.action is Action.NUMBER:
             self._place(press.number - 1)
         elif press.action is Action.PICK:
@@ -365,6 +364,14 @@ class RankingQuestion(Question):
             self.give(CANNOT, press)
         elif press.action is Action.ENTER:
             self._enter(press)
+
+    def _move_aim(self, step: int) -> None:
+        """To the next place without a rank."""
+        count = len(self.item.places)
+        for place in (self.aim + step * i for i in range(1, count + 1)):
+            if place % count not in self.ranked:
+                self.aim = place % count
+                return
 
     def _enter(self, press: Press) -> None:
         if len(self.ranked) < len(self.item.places):

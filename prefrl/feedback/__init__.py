@@ -1,5 +1,6 @@
 """Segments, queries, answers, synthetic raters, and the store that keeps them."""
 
+from prefrl.feedback.desk import Desk, DeskConfig, Progress
 from prefrl.feedback.errors import DamagedSegment, DamagedStore, DiskFull
 from prefrl.feedback.ledger import Outcome
 from prefrl.feedback.oracles import ORACLES, Oracle, OracleContext, make_oracle
@@ -30,6 +31,8 @@ __all__ = [
     "Comparison",
     "DamagedSegment",
     "DamagedStore",
+    "Desk",
+    "DeskConfig",
     "DiskFull",
     "Edit",
     "FeedbackStore",
@@ -40,6 +43,7 @@ __all__ = [
     "OracleContext",
     "Outcome",
     "Pictures",
+    "Progress",
     "Provenance",
     "Query",
     "Ranking",

@@ -15,9 +15,10 @@ from typing import Any, Literal
 from prefrl.feedback.database import Database
 from prefrl.feedback.queue import Queue
 from prefrl.feedback.records import Act, Answer, Changes, Label, Query
-from prefrl.feedback.replies import Comparison, Edit, reply_json
+from prefrl.feedback.replies import FORMS, Comparison, Edit, reply_json
 from prefrl.feedback.rows import (
     NOTHING,
+    SKIP,
     act_row,
     hashed,
     is_answer,
@@ -148,6 +149,31 @@ class Ledger:
         """All that raters did beside answering."""
         rows = self._database.verified("label", "ORDER BY seq")
         return [read_act(row) for row in rows if not is_answer(row)]
+
+    def flaggers(self, query: str) -> set[str]:
+        """Who says that a query is broken."""
+        sql = "SELECT rater FROM label WHERE query = ? AND kind = 'flag'"
+        return {row[0] for row in self._database.rows(sql, (query,))}
+
+    def undoable(self, rater: str, session: str, *, last: int) -> tuple[str, str] | None:
+        """(answer, query) of the newest that lives among the `last` ones of a sitting."""
+        sql = """SELECT id, query, live FROM label WHERE rater = ? AND session = ?
+            AND kind IN (SELECT value FROM json_each(?)) AND answer != ?
+            ORDER BY seq DESC LIMIT ?"""
+        rows = self._database.rows(sql, (rater, session, json.dumps([*FORMS]), SKIP, last))
+        return next(((row["id"], row["query"]) for row in rows if row["live"]), None)
+
+    def times(self, rater: str, *, session: str | None = None) -> list[float]:
+        """When a rater's live answers were given; 0 where nobody wrote it down."""
+        sql = """SELECT coalesce(time, 0) FROM label WHERE rater = ? AND live = 1
+            AND (? IS NULL OR session = ?) ORDER BY seq"""
+        return [row[0] for row in self._database.rows(sql, (rater, session, session))]
+
+    def trainable(self) -> int:
+        """How many live answers to normal queries there are, extra and stale ones left out."""
+        sql = """SELECT count(*) FROM label JOIN query ON query.id = label.query
+            WHERE live = 1 AND status IS NULL AND purpose IS NULL"""
+        return int(self._database.rows(sql)[0][0])
 
     def mirror(self, after: int) -> list[dict[str, Any]]:
         """Lines of `labels.jsonl`."""

@@ -239,11 +239,12 @@ class FeedbackStore:
         return alias
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction on `labels.db`; afterwards the mirror is brought up to it."""
+    def writing(self, *, answers: bool = True) -> Iterator[None]:
+        """A transaction on `labels.db`; after `answers` the mirror is brought up to it."""
         with self._labels.transaction():
             yield
-        self._top_up()
+        if answers:
+            self._top_up()
 
     def write_session(self, *, id: str, rater: str, app: str, started: float) -> None:
         """A rater sits down."""

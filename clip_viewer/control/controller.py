@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prefrl.feedback import Assignment, Instructions, Reply, Viewing
+from prefrl.feedback import Assignment, Instructions, Progress, Reply, Viewing
 
 from .actions import Action, Press
 from .clerk import Clerks
-from .contract import Progress
 from .desk import Seat
 from .drawing import Drawer
 from .editing import EditQuestion

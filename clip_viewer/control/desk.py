@@ -7,9 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from prefrl.feedback import Assignment, Instructions, Pictures, Reply, Viewing
-
-from .contract import Progress
+from prefrl.feedback import Assignment, Instructions, Pictures, Progress, Reply, Viewing
 
 
 class Desk(Protocol):

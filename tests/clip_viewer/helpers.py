@@ -12,10 +12,9 @@ import numpy as np
 
 from clip_viewer.control.actions import Action, Press
 from clip_viewer.control.clerk import TROUBLE, Job
-from clip_viewer.control.contract import Progress
 from clip_viewer.control.controller import Controller
 from clip_viewer.control.desk import Seat
-from prefrl.feedback import Assignment, Instructions, Pictures, Query
+from prefrl.feedback import Assignment, Instructions, Pictures, Progress, Query
 
 GUIDE = "Prefer winning points.\n\nMoving well is not enough."
 

@@ -51,8 +51,8 @@ def hint(cap: str, label: str, action: Action, *, mark: Mark = "none", number: i
     return Hint(cap=cap, label=label, press=press, mark=mark, strong=mark != "none")
 
 
-HELP = hint("F1", "instructions", Action.HELP)
-LEAVE = hint("Esc", "save and leave", Action.LEAVE)
+HELP = hint("F1", "help", Action.HELP)
+LEAVE = hint("Esc", "leave", Action.LEAVE)
 UNDO = hint("Backspace", "undo", Action.UNDO)
 
 

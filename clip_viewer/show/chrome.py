@@ -8,6 +8,8 @@ from ..control.views import Header, Hint
 from . import theme
 from .pen import BODY, SMALL, Pen
 
+ANSWER, ROW = 50, 31  # heights of the buttons and of a line of lesser keys
+GAP = 20
 LOW = 300  # pixels of height under which the lesser keys are left to F1
 TRAINER = {"alive": theme.GREEN, "late": theme.ORANGE, "none": theme.FAINT}
 
@@ -91,7 +93,7 @@ def legend_rows(pen: Pen, hints: tuple[Hint, ...], width: int) -> list[list[Hint
     if pen.surface.get_height() < LOW:
         return []
     rows: list[list[Hint]] = []
-    used, gap = width + 1, pen.px(24)
+    used, gap = width + 1, pen.px(GAP)
     for hint in hints:
         if hint.strong:
             continue
@@ -106,8 +108,8 @@ def legend_rows(pen: Pen, hints: tuple[Hint, ...], width: int) -> list[list[Hint
 
 def legend_height(pen: Pen, hints: tuple[Hint, ...], width: int) -> int:
     """Pixels that `draw_legend` will take."""
-    answers = pen.px(58) + pen.px(12) if any(h.strong for h in hints) else 0
-    return answers + len(legend_rows(pen, hints, width)) * pen.px(34)
+    answers = pen.px(ANSWER) + pen.px(8) if any(h.strong for h in hints) else 0
+    return answers + len(legend_rows(pen, hints, width)) * pen.px(ROW)
 
 
 def draw_legend(pen: Pen, area: Rect, hints: tuple[Hint, ...]) -> None:
@@ -115,11 +117,11 @@ def draw_legend(pen: Pen, area: Rect, hints: tuple[Hint, ...]) -> None:
     answers = [hint for hint in hints if hint.strong]
     y = area.top
     if answers:
-        _draw_answers(pen, Rect(area.left, y, area.width, pen.px(58)), answers)
-        y += pen.px(58) + pen.px(12)
+        _draw_answers(pen, Rect(area.left, y, area.width, pen.px(ANSWER)), answers)
+        y += pen.px(ANSWER) + pen.px(8)
     for row in legend_rows(pen, hints, area.width):
-        _draw_row(pen, Rect(area.left, y, area.width, pen.px(34)), row)
-        y += pen.px(34)
+        _draw_row(pen, Rect(area.left, y, area.width, pen.px(ROW)), row)
+        y += pen.px(ROW)
 
 
 def _draw_answers(pen: Pen, area: Rect, hints: list[Hint]) -> None:
@@ -154,7 +156,7 @@ def _draw_answer(pen: Pen, area: Rect, hint: Hint) -> None:
 
 
 def _draw_row(pen: Pen, area: Rect, hints: list[Hint]) -> None:
-    gap, inner = pen.px(24), pen.px(7)
+    gap, inner = pen.px(GAP), pen.px(7)
     total = sum(pen.cap_width(hint, SMALL) for hint in hints) + gap * (len(hints) - 1)
     x = area.centerx - total // 2
     for hint in hints:

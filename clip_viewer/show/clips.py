@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import pygame
@@ -11,9 +12,10 @@ from ..control.actions import Action, Press
 from ..control.material import Broken, Clip
 from ..control.views import Mark, Pane, QuestionBody
 from . import theme
-from .pen import BODY, LARGE, SMALL, TITLE, Pen
+from .pen import BODY, LARGE, SMALL, TITLE, Pen, wrap
 
-WHOLE = 0.8  # of the room that a whole factor must fill, to be taken
+WHOLE = 0.9  # of the room that a whole factor must fill, to be taken
+SHARP = 1.5  # factor from which pixels stay squares, smooth only at their edges
 RANKS = ("1st", "2nd", "3rd", "4th", "5th", "6th")
 
 
@@ -30,7 +32,7 @@ class Fit:
 def fit(width: int, height: int, room: tuple[int, int]) -> Fit:
     """The size of a clip in `room`: by a whole factor where that fills it, else smoothly.
 
-    >>> fit(160, 210, (500, 700)), fit(160, 210, (470, 620))
+    >>> fit(160, 210, (500, 650)), fit(160, 210, (470, 620))
     (Fit(size=(480, 630), smooth=False), Fit(size=(470, 617), smooth=True))
     """
     factor = min(room[0] / width, room[1] / height)
@@ -44,7 +46,7 @@ def draw_question(pen: Pen, area: Rect, body: QuestionBody) -> None:
     """What is asked, the clips, and the clock they share."""
     top = draw_asked(pen, area, body)
     bottom = area.bottom - (pen.px(64) if body.form == "rating" else 0)
-    bar = pen.px(30) if body.position is not None else 0
+    bar = pen.px(26) if body.position is not None else 0
     room = Rect(area.left, top, area.width, max(bottom - bar - top, 1))
     cells = grid(room, len(body.panes), pen.px(18), _shape(body))
     shown = [_draw_pane(pen, cell, place, body) for place, cell in enumerate(cells)]
@@ -57,31 +59,30 @@ def draw_question(pen: Pen, area: Rect, body: QuestionBody) -> None:
 
 
 def draw_asked(pen: Pen, area: Rect, body: QuestionBody) -> int:
-    """The question and what to prefer; returns the y below."""
+    """The question and what to prefer, side by side or below; returns the y below."""
     if area.height < pen.px(330):
         return area.top
-    y = area.top + pen.line(LARGE) // 2
-    asked = body.question
+    asked = "Watch a moment longer" if body.nudge else body.question
     colour = theme.YELLOW if body.nudge else theme.TEXT
-    if body.nudge:
-        asked = "Watch a moment longer"
-    place = pen.text(asked, (area.centerx, y), height=LARGE, anchor="centre", colour=colour)
+    gap, tag = pen.px(18), pen.px(100) if body.practice else 0
+    first, second = pen.wide(asked, LARGE), pen.wide(body.guide, BODY)
+    beside = first + second + gap + tag <= area.width
+    y = area.top + pen.line(LARGE) // 2
+    x = area.centerx - (first + tag + (second + gap if beside else 0)) // 2
+    x = pen.text(asked, (x, y), height=LARGE, colour=colour).right
     if body.practice:
-        _draw_tag(pen, (place.right + pen.px(16), y), "practice")
-    y += pen.line(LARGE) // 2 + pen.line(SMALL) // 2
-    pen.text(
-        body.guide,
-        (area.centerx, y),
-        height=SMALL,
-        colour=theme.DIM,
-        anchor="centre",
-        within=area.width,
-    )
-    return y + pen.line(SMALL) // 2 + pen.px(8)
+        _draw_tag(pen, (x + pen.px(12), y), "practice")
+    if not beside:
+        x, y = area.left - gap, y + pen.line(BODY)
+        x += max(area.width - second, 0) // 2
+        tag = 0
+    at = (x + tag + gap, y + pen.px(2))
+    pen.text(body.guide, at, colour=theme.DIM, within=area.right - at[0])
+    return y + pen.line(LARGE) // 2 + pen.px(4)
 
 
 def _draw_tag(pen: Pen, at: tuple[int, int], text: str) -> None:
-    tag = Rect(0, 0, pen.wide(text, SMALL) + pen.px(18), pen.px(26))
+    tag = Rect(0, 0, pen.wide(text, SMALL) + pen.px(18), pen.px(24))
     tag.midleft = at
     pen.panel(tag, theme.GROUND, border=theme.YELLOW, radius=13)
     pen.text(text, tag.center, height=SMALL, colour=theme.YELLOW, anchor="centre")
@@ -171,11 +172,17 @@ def _draw_border(pen: Pen, area: Rect, place: int, pane: Pane, body: QuestionBod
         colour = theme.YELLOW if pane.rank is not None else theme.SKY
     pen.frame(around, theme.TEXT if hovered else colour, thick=4 if hovered else 3, radius=6)
     if body.form == "comparison":
-        radius = pen.px(15)
-        x = around.left + radius * 2 if place == 0 else around.right - radius * 2
-        pen.mark(pane.mark, (x, around.bottom - radius * 2), radius)
+        _draw_side(pen, around, place, pane.mark)
     elif body.form == "ranking":
         _draw_rank(pen, area, place, pane)
+
+
+def _draw_side(pen: Pen, around: Rect, place: int, mark: Mark) -> None:
+    """The shape of the answer, beside the clip: on it, a ball might be hidden."""
+    radius = pen.px(15)
+    x = around.left - 2 * radius if place == 0 else around.right + 2 * radius
+    if radius < x < pen.surface.get_width() - radius:
+        pen.mark(mark, (x, around.centery), radius)
 
 
 def _draw_rank(pen: Pen, area: Rect, place: int, pane: Pane) -> None:
@@ -196,7 +203,7 @@ def pick(place: int) -> Press:
 
 def _draw_clock(pen: Pen, area: Rect, body: QuestionBody) -> None:
     """Where in the loop, at which speed, and whether it stands."""
-    y = area.bottom - pen.px(10)
+    y = area.top + pen.px(17)
     radius = pen.px(7)
     icon = (area.left + radius, y)
     if body.paused:
@@ -277,7 +284,8 @@ def _draw_verdict(pen: Pen, whole: Rect, text: str, colour: theme.Colour, *, rig
     else:
         pen.text("!", icon, height=TITLE, colour=theme.GROUND, anchor="centre")
     inside = Rect(box.left + pen.px(115), 0, box.width - pen.px(140), box.height)
-    inside.top = box.top + pen.px(40)
+    lines = len(wrap(text, pen.size(LARGE), inside.width))
+    inside.top = box.centery - lines * pen.line(LARGE) // 2
     pen.paragraph(text, inside, height=LARGE)
 
 
@@ -302,4 +310,8 @@ def _scale(clip: Clip, frame: int, room: tuple[int, int]) -> pygame.Surface:
     picture = pygame.image.frombuffer(pixels.tobytes(), (width, height), "RGB")
     if not smooth:
         return pygame.transform.scale(picture, size)
+    factor = size[1] / height
+    if factor >= SHARP:
+        whole = math.ceil(factor)
+        picture = pygame.transform.scale(picture, (width * whole, height * whole))
     return pygame.transform.smoothscale(picture, size)

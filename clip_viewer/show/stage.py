@@ -22,7 +22,7 @@ def draw(
     surface.fill(theme.GROUND)
     middle, legend = _split(pen, view)
     if view.header is not None:
-        top = Rect(middle.left, 0, middle.width, pen.px(46))
+        top = Rect(middle.left, 0, middle.width, pen.px(42))
         draw_header(pen, top, view.header)
     _draw_body(pen, middle, view.body)
     if view.over is not None:
@@ -40,7 +40,7 @@ def _split(pen: Pen, view: View) -> tuple[Rect, Rect]:
     width, height = pen.surface.get_size()
     margin = pen.px(24)
     inner = max(width - 2 * margin, 1)
-    top = pen.px(50) if view.header is not None else pen.px(16)
+    top = pen.px(44) if view.header is not None else pen.px(16)
     tall = legend_height(pen, view.hints, inner)
     bottom = max(height - tall - pen.px(10), top + 1)
     middle = Rect(margin, top, inner, max(bottom - pen.px(8) - top, 1))

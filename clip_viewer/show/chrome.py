@@ -134,25 +134,25 @@ def _draw_answers(pen: Pen, area: Rect, hints: list[Hint]) -> None:
 
 
 def _draw_answer(pen: Pen, area: Rect, hint: Hint) -> None:
+    """Shape, label and key; without the label where there is no room for it."""
     hovered = pen.zone(area, hint.press)
     colour = theme.MARKS[hint.mark]
     pen.panel(area, theme.HOVER if hovered else theme.PANEL, border=colour, thick=2)
-    pad = pen.px(14)
+    pad, radius = pen.px(14), max(min(pen.px(13), area.height // 3), 3)
     x = area.left + pad
-    if hint.mark in ("left", "right", "equal", "cannot") and hint.cap not in ("Enter", "any key"):
-        radius = max(min(pen.px(13), area.height // 3), 3)
-        centre = (x + radius, area.centery)
-        if area.width < pad * 2 + radius * 6:
-            centre = area.center
-        pen.mark(hint.mark, centre, radius)
+    if hint.mark != "number" and hint.cap not in ("Enter", "any key", "Ctrl Enter"):
+        pen.mark(hint.mark, (x + radius, area.centery), radius)
         x += 2 * radius + pen.px(12)
-    key = pen.cap_width(hint, BODY) - pen.wide(hint.label, BODY) - pen.px(7)
+    label = pen.wide(hint.label, BODY)
+    key = pen.cap_width(hint, BODY) - label - pen.px(7)
     right = area.right - pad
-    if right - x > key + pen.px(60):
-        pen.cap(hint.cap, (right - key, area.centery), height=BODY, colour=theme.LINE)
-        right -= key + pen.px(8)
-    if right - x > pen.px(40):
-        pen.text(hint.label, (x, area.centery), within=right - x)
+    if x + label + pen.px(8) + key <= right:
+        pen.text(hint.label, (x, area.centery))
+        x = right - key
+    else:
+        x = max((x + right - key) // 2, x)
+    if x + key <= right:
+        pen.cap(hint.cap, (x, area.centery), height=BODY, colour=theme.LINE)
 
 
 def _draw_row(pen: Pen, area: Rect, hints: list[Hint]) -> None:

@@ -89,7 +89,7 @@ def _draw_tag(pen: Pen, at: tuple[int, int], text: str) -> None:
 
 
 def grid(room: Rect, count: int, gap: int, shape: tuple[int, int]) -> list[Rect]:
-    """`count` equal cells, in the columns that make a clip of `shape` largest."""
+    """`count` cells, close together, in the columns that make a clip of `shape` largest."""
 
     def cell(columns: int) -> tuple[int, int]:
         rows = -(-count // columns)
@@ -103,14 +103,17 @@ def grid(room: Rect, count: int, gap: int, shape: tuple[int, int]) -> list[Rect]
     options = (2,) if count == 2 else range(1, count + 1)
     columns = max(options, key=size)
     width, height = cell(columns)
+    width = min(width, round(size(columns) * shape[0]) + gap)
+    height = min(height, round(size(columns) * shape[1]) + gap)
+    rows = -(-count // columns)
+    top = room.centery - (rows * (height + gap) - gap) // 2
     cells = []
     for place in range(count):
         row, column = divmod(place, columns)
         in_row = min(columns, count - row * columns)
         left = room.centerx - (in_row * (width + gap) - gap) // 2
-        cells.append(
-            Rect(left + column * (width + gap), room.top + row * (height + gap), width, height)
-        )
+        corner = (left + column * (width + gap), top + row * (height + gap))
+        cells.append(Rect(corner, (width, height)))
     return cells
 
 
@@ -127,23 +130,14 @@ def _draw_pane(pen: Pen, cell: Rect, place: int, body: QuestionBody) -> Rect:
     if not isinstance(pane.material, Clip):
         shape = _shape(body)
         size = fit(*shape, (max(inner.width, 1), max(inner.height, 1))).size
-        area = _placed(size, cell, place, body)
+        area = Rect((0, 0), size)
+        area.center = cell.center
         _draw_placeholder(pen, area, pane)
         return area
     picture = scaled(pane.material, pane.frame, (max(inner.width, 1), max(inner.height, 1)))
-    area = _placed(picture.get_size(), cell, place, body)
+    area = picture.get_rect(center=cell.center)
     pen.surface.blit(picture, area)
     _draw_border(pen, area, place, pane, body)
-    return area
-
-
-def _placed(size: tuple[int, int], cell: Rect, place: int, body: QuestionBody) -> Rect:
-    """A pair stands close together, others in the middle of their cells."""
-    area = Rect((0, 0), size)
-    area.center = cell.center
-    if body.form == "comparison":
-        spare = (cell.width - size[0]) // 2
-        area.x += (spare - spare // 4) * (1 if place == 0 else -1)
     return area
 
 

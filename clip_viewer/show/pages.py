@@ -6,10 +6,11 @@ from pygame import Rect
 
 from ..control.views import FormBody, NoteBody, PageBody
 from . import theme
-from .pen import BODY, LARGE, SMALL, TITLE, Pen, wrap
+from .pen import BODY, LARGE, SMALL, TITLE, Pen, balanced, wrap
 from .texts import draw_cursor
 
 COLUMN = 760  # units of width
+PICTURE, FIGURES, SHARES = 110, 100, 110  # units of height
 COLOURS: dict[str, theme.Colour] = {
     "instructions": theme.SKY,
     "waiting": theme.SKY,
@@ -21,13 +22,16 @@ COLOURS: dict[str, theme.Colour] = {
 
 
 def draw_page(pen: Pen, area: Rect, body: PageBody) -> None:
-    """Picture, title, paragraphs, figures, in the middle."""
+    """Picture, title, paragraphs, figures, in the middle; less where there is no room."""
     column = Rect(0, 0, min(area.width, pen.px(COLUMN)), area.height)
     column.midtop = area.midtop
     lines = _lines(pen, body, column.width)
     height = _height(pen, body, lines)
     y = column.top + max((column.height - height) // 2, 0)
-    y = _draw_head(pen, column, y, body)
+    if height <= column.height:
+        _draw_picture(pen, (column.centerx, y + pen.px(44)), body)
+        y += pen.px(PICTURE)
+    y = _draw_title(pen, column, y, body.title)
     y = _draw_paragraphs(pen, Rect(column.left, y, column.width, column.bottom - y), body, lines)
     _draw_figures(pen, Rect(column.left, y, column.width, max(column.bottom - y, 1)), body)
 
@@ -35,27 +39,21 @@ def draw_page(pen: Pen, area: Rect, body: PageBody) -> None:
 def _lines(pen: Pen, body: PageBody, width: int) -> list[str]:
     lines: list[str] = []
     for paragraph in body.paragraphs:
-        lines += [*([""] if lines else []), *wrap(paragraph, pen.size(BODY), width)]
+        broken = wrap if body.kind == "instructions" else balanced
+        lines += [*([""] if lines else []), *broken(paragraph, pen.size(BODY), width)]
     return lines
 
 
-def _roomy(pen: Pen) -> bool:
-    """Is there room for pictures?"""
-    return pen.surface.get_height() >= pen.px(480)
-
-
 def _height(pen: Pen, body: PageBody, lines: list[str]) -> int:
-    head = (pen.px(110) if _roomy(pen) else 0) + pen.line(TITLE) + pen.px(16)
-    figures = (pen.px(100) if body.rows else 0) + (pen.px(110) if body.shares else 0)
+    """Of everything, the picture included."""
+    head = pen.px(PICTURE) + pen.line(TITLE) + pen.px(16)
+    figures = (pen.px(FIGURES) if body.rows else 0) + (pen.px(SHARES) if body.shares else 0)
     return head + len(lines) * pen.line(BODY) + figures
 
 
-def _draw_head(pen: Pen, column: Rect, y: int, body: PageBody) -> int:
-    if _roomy(pen):
-        _draw_picture(pen, (column.centerx, y + pen.px(44)), body)
-        y += pen.px(110)
+def _draw_title(pen: Pen, column: Rect, y: int, title: str) -> int:
     middle = (column.centerx, y + pen.line(TITLE) // 2)
-    pen.text(body.title, middle, height=TITLE, anchor="centre", within=column.width)
+    pen.text(title, middle, height=TITLE, anchor="centre", within=column.width)
     return y + pen.line(TITLE) + pen.px(16)
 
 
@@ -77,15 +75,15 @@ def _draw_paragraphs(pen: Pen, area: Rect, body: PageBody, lines: list[str]) -> 
 
 def _draw_figures(pen: Pen, area: Rect, body: PageBody) -> None:
     y = area.top + pen.px(20)
-    if body.rows:
+    if body.rows and y + pen.px(70) <= area.bottom:
         width = area.width // len(body.rows)
         for i, (name, value) in enumerate(body.rows):
             x = area.left + i * width + width // 2
             pen.text(value, (x, y + pen.px(24)), height=TITLE, anchor="centre")
             under = (x, y + pen.px(60))
             pen.text(name, under, height=SMALL, colour=theme.FAINT, anchor="centre")
-        y += pen.px(100)
-    if body.shares:
+        y += pen.px(FIGURES)
+    if body.shares and y + pen.px(66) <= area.bottom:
         _draw_shares(pen, Rect(area.left, y, area.width, pen.px(100)), body)
 
 
@@ -142,21 +140,31 @@ def draw_emblem(pen: Pen, centre: tuple[int, int]) -> None:
 
 
 def draw_form(pen: Pen, area: Rect, body: FormBody) -> None:
-    """A name, and what one agrees to."""
+    """A name, and what one agrees to, which must be there in full: the rest gives way."""
     column = Rect(0, 0, min(area.width, pen.px(COLUMN)), area.height)
     column.midtop = area.midtop
+    fixed = pen.px(90) + pen.line(SMALL)
+    text: float = BODY
+    if fixed + _consent_height(pen, body, column.width, BODY) > column.height:
+        text = SMALL
+    spare = column.height - fixed - _consent_height(pen, body, column.width, text)
+    title, picture = pen.line(TITLE) + pen.px(16), pen.px(PICTURE)
     y = column.top
-    if _roomy(pen):
-        y += max((column.height - pen.px(520)) // 2, 0)
+    if spare >= title + picture:
+        y += (spare - title - picture) // 2
         draw_emblem(pen, (column.centerx, y + pen.px(44)))
-        y += pen.px(110)
-    middle = (column.centerx, y + pen.line(TITLE) // 2)
-    pen.text(body.title, middle, height=TITLE, anchor="centre", within=column.width)
-    y += pen.line(TITLE) + pen.px(18)
+        y += picture
+    if spare >= title:
+        y = _draw_title(pen, column, y, body.title)
     y = _draw_field(pen, Rect(column.left, y, column.width, pen.px(54)), body) + pen.px(14)
     for paragraph in body.paragraphs:
         rest = Rect(column.left, y, column.width, max(column.bottom - y, 0))
-        y = pen.paragraph(paragraph, rest, colour=theme.DIM) + pen.px(10)
+        y = pen.paragraph(paragraph, rest, height=text, colour=theme.DIM) + pen.px(10)
+
+
+def _consent_height(pen: Pen, body: FormBody, width: int, height: float) -> int:
+    lines = sum(len(wrap(p, pen.size(height), width)) for p in body.paragraphs)
+    return lines * pen.line(height) + len(body.paragraphs) * pen.px(10)
 
 
 def _draw_field(pen: Pen, area: Rect, body: FormBody) -> int:

@@ -266,6 +266,17 @@ def wrap(text: str, pixels: int, width: int) -> list[str]:
     return [text[a:b] for a, b in spans(text, pixels, width)]
 
 
+def balanced(text: str, pixels: int, width: int) -> list[str]:
+    """As `wrap`, in no more lines, but lines of about the same length: no word alone."""
+    lines = wrap(text, pixels, width)
+    narrowest = theme.width(text, pixels) // len(lines)
+    for narrow in range(narrowest, width, max(width // 32, 1)):
+        tried = wrap(text, pixels, narrow)
+        if len(tried) == len(lines):
+            return tried
+    return lines
+
+
 def spans(text: str, pixels: int, width: int) -> list[tuple[int, int]]:
     """Where each line begins and ends; the spaces at a break belong to neither line."""
     return list(_spans(text, pixels, max(width, 1)))

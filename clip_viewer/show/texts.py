@@ -54,8 +54,8 @@ def _draw_text(pen: Pen, area: Rect, place: int, pane: Pane) -> None:
         said = material.reason if isinstance(material, Broken) else "on its way"
         pen.paragraph(said, area.inflate(-pen.px(40), -pen.px(40)), colour=theme.FAINT)
     radius = pen.px(13)
-    side = area.left + radius * 2 if place == 0 else area.right - radius * 2
-    pen.mark(pane.mark, (side, area.bottom), radius)
+    side = area.left + 1 if place == 0 else area.right - 2
+    pen.mark(pane.mark, (side, area.centery), radius)
 
 
 def scrolled(

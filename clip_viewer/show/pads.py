@@ -74,8 +74,10 @@ class Pads:
         return [name for table in (BUTTONS, TRIGGERS, HAT) for _, name in table.values()]
 
     def _turn(self, value: tuple[int, ...]) -> tuple[list[Press], list[str]]:
-        released = [self._hat] if self._hat else []
         found = HAT.get((value[0], value[1]))
+        if found is not None and found[1] == self._hat:
+            return [], []
+        released = [self._hat] if self._hat else []
         self._hat = found[1] if found else None
         return ([Press(action=found[0], key=found[1])] if found else []), released
 

@@ -110,10 +110,12 @@ class Window:
         elif event.type == pygame.KEYDOWN:
             self._key_down(event)
         elif event.type == pygame.KEYUP:
+            self._swallows = False
             controller.release(key_name(event))
         elif event.type == pygame.TEXTINPUT:
             if controller.typing and not self._swallows:
                 controller.type(event.text)
+            self._swallows = False
         elif event.type in MOUSE:
             self._mouse(event)
         elif event.type in WINDOW:

@@ -23,6 +23,7 @@ Draw = Callable[[bytes], tuple[np.ndarray, float]]
 A module's function, since another process imports it.
 """
 LONGEST = 60.0  # seconds for one clip; robots take 0.15 a frame without a graphics card
+LOOK = 0.1  # seconds between two looks at whether it is still wanted
 MAX_BYTES = 256 * 2**20  # of one clip
 
 
@@ -49,6 +50,7 @@ class Drawer:
         self._inbox: SimpleQueue[_Order | None] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[str, Material]] = SimpleQueue()
         self._wanted: set[str] = set()
+        self._closing = False
         self._process: Any = None
         self._pipe: Connection | None = None
         self._thread = threading.Thread(target=self._run, name="drawer", daemon=True)
@@ -72,11 +74,8 @@ class Drawer:
 
     def close(self) -> None:
         """End the process and the thread."""
-        self._wanted = set()
+        self._wanted, self._closing = set(), True
         self._inbox.put(None)
-        process = self._process
-        if process is not None:
-            process.kill()  # it holds nothing that could be lost
         self._thread.join()
 
     # ---- in the thread ------------------------------------------------------------------
@@ -91,13 +90,20 @@ class Drawer:
         try:
             pipe = self._pipe or self._start()
             pipe.send_bytes(order.recipe)
-            if pipe.poll(self._longest):
+            if self._arrives(pipe):
                 return _receive(pipe)
             why = f"it took longer than {self._longest:.0f} s to draw"
         except (EOFError, OSError):
             why = "the process that draws it ended"
         self._stop()
         return Broken(reason=why, damaged=False)
+
+    def _arrives(self, pipe: Connection) -> bool:
+        """Is the clip there in time, and still wanted?"""
+        for _ in range(max(round(self._longest / LOOK), 1)):
+            if self._closing or pipe.poll(LOOK):
+                break
+        return not self._closing and pipe.poll()
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")

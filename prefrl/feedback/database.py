@@ -18,6 +18,7 @@ from typing import Any
 from prefrl.errors import UserError
 from prefrl.feedback.errors import DamagedStore, DiskFull
 from prefrl.feedback.schema import Schema, row_sha
+from prefrl.feedback.turns import Turns
 
 WAIT_SECONDS = 30.0  # for another process to finish its transaction
 PRAGMAS = (
@@ -42,6 +43,11 @@ UNREACHABLE = {
 }
 
 
+def lock_of(path: Path) -> Path:
+    """The file by which writers take turns: `labels.lock` beside `labels.db`."""
+    return path.with_suffix(".lock")
+
+
 class Database:
     """A connection that belongs to the process that opened it.
 
@@ -60,17 +66,19 @@ class Database:
         except sqlite3.Error as error:
             raise UserError(f"cannot open {path}: {error}") from error
         self._handle.row_factory = sqlite3.Row
+        self._turns = Turns(lock_of(path), seconds=WAIT_SECONDS)
         try:
             with self._explained():
                 self._prepare(schema, create)
         except BaseException:
-            self._handle.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """Close the connection, in the process that opened it."""
         if os.getpid() == self._pid:
             self._handle.close()
+            self._turns.close()
 
     def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query, or of one statement inside `transaction`."""
@@ -81,7 +89,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """All that is written inside is stored when this returns, or nothing is."""
         connection = self._connection()
-        with self._explained():
+        with self.turn(), self._explained():
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -90,6 +98,14 @@ class Database:
                 if connection.in_transaction:  # a full disk has rolled back already
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Nobody else writes meanwhile; a transaction takes its turn by itself."""
+        with self._turns.turn() as got:
+            if not got:
+                raise self._locked()
+            yield
 
     def insert(self, table: str, row: Mapping[str, Any]) -> bool:
         """Insert `row` unless its key or a unique index is taken; was it inserted?"""
@@ -188,6 +204,11 @@ class Database:
             )
         return self._handle
 
+    def _locked(self) -> UserError:
+        return UserError(
+            f"{self.path} was locked for {WAIT_SECONDS:.0f} s by another process: stop it"
+        )
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
@@ -204,9 +225,7 @@ class Database:
             if code in DAMAGED or "decode to UTF-8" in str(error):
                 raise self.damaged(str(error)) from error
             if code == sqlite3.SQLITE_BUSY:
-                raise UserError(
-                    f"{self.path} was locked for {WAIT_SECONDS:.0f} s by another process: stop it"
-                ) from error
+                raise self._locked() from error
             if code in UNREACHABLE:
                 raise UserError(
                     f"cannot read or write {self.path}: {error}; check its permissions and disk"

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from prefrl.errors import UserError
-from prefrl.feedback.database import Database
+from prefrl.feedback.database import Database, lock_of
 from prefrl.feedback.errors import DamagedSegment, DiskFull
 from prefrl.feedback.ledger import Ledger, Outcome
 from prefrl.feedback.mirror import Mirror, check_not_behind
@@ -241,10 +241,11 @@ class FeedbackStore:
     @contextmanager
     def writing(self, *, answers: bool = True) -> Iterator[None]:
         """A transaction on `labels.db`; after `answers` the mirror is brought up to it."""
-        with self._labels.transaction():
-            yield
-        if answers:
-            self._top_up()
+        with self._labels.turn():
+            with self._labels.transaction():
+                yield
+            if answers:
+                self._top_up()
 
     def write_session(self, *, id: str, rater: str, app: str, started: float) -> None:
         """A rater sits down."""
@@ -452,6 +453,7 @@ def _create_labels(path: Path, task: str, seed: int) -> None:
     finally:
         database.close()
     Path(f"{path}-journal").unlink(missing_ok=True)  # empty, and named after the old name
+    lock_of(path).unlink(missing_ok=True)
 
 
 def _sync_directory(directory: Path) -> None:

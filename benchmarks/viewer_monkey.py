@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pygame
 
+from clip_viewer.control.actions import Action
 from clip_viewer.control.clerk import Clerk
 from clip_viewer.control.controller import Controller
 from clip_viewer.control.drawing import Drawer
@@ -42,15 +43,17 @@ from prefrl.feedback import (
 )
 
 SEGMENTS, AT_ONCE = 60, 40
+TURN_SECONDS = 0.002
 SETTLED = 0.3  # of the events, after which memory should not grow any more
 ARROWS = (pygame.K_LEFT, pygame.K_RIGHT, pygame.K_UP, pygame.K_DOWN)
-KEYS = (*ARROWS * 3, pygame.K_RETURN, pygame.K_RETURN, pygame.K_BACKSPACE, pygame.K_DELETE,
-        pygame.K_ESCAPE, pygame.K_F1, pygame.K_F11, pygame.K_HOME, pygame.K_END, pygame.K_PAGEDOWN,
+KEYS = (*ARROWS * 6, *(pygame.K_RETURN,) * 4, pygame.K_BACKSPACE, pygame.K_DELETE,
+        pygame.K_F1, pygame.K_F11, pygame.K_HOME, pygame.K_END, pygame.K_PAGEDOWN,
         pygame.K_PAGEUP, pygame.K_TAB, pygame.K_LSHIFT, 0)  # fmt: skip
+LEAVING = 0.01  # of the keys: more would mean to sign in most of the time
 LETTERS = "snfr,.-+= 123456789qäß漢\U0001f600"
 SIZES = ((1, 1), (320, 240), (640, 480), (1280, 800), (200, 900), (3840, 2160))
 CHANGES = (pygame.WINDOWFOCUSLOST, pygame.WINDOWFOCUSGAINED, pygame.WINDOWFOCUSGAINED,
-           pygame.WINDOWMINIMIZED, pygame.WINDOWRESTORED, pygame.WINDOWRESTORED,
+           pygame.WINDOWMINIMIZED, *(pygame.WINDOWRESTORED,) * 4,
            pygame.WINDOWLEAVE, pygame.WINDOWEXPOSED)  # fmt: skip
 
 
@@ -128,16 +131,17 @@ def _sit(
     now = [0.0]
     clerk, drawer = Clerk(lambda: _opened(run, acknowledged)), Drawer(draw, directory=run)
     controller = Controller(clerk=clerk, drawer=drawer, name="monkey", clock=lambda: now[0])
-    window = Window(controller, size=(640, 480))
+    window = Window(controller, size=SIZES[-1])  # the largest first: its memory comes once
     try:
         while left > 0 and not controller.done:
-            for _ in range(chance.randint(1, 8)):
+            for _ in range(chance.randint(1, 4)):
                 _do_something(window, chance)
                 left -= 1
                 if left % max(found.events // 100, 1) == 0:
                     found.megabytes.append(resident_megabytes())
             now[0] += chance.choice((0.01, 0.05, 0.3, 1.0))
             window.turn(wait_ms=0)
+            time.sleep(TURN_SECONDS)  # the store is written in real time
             found.screens.add(type(controller.front).__name__)
             if type(controller.screen).__name__ == "Waiting":
                 ask(trainer, chance)
@@ -153,7 +157,10 @@ def _do_something(window: Window, chance: random.Random) -> None:
     """Post one event, or resize."""
     kind = chance.random()
     if kind < 0.4:
-        _post(pygame.KEYDOWN, key=chance.choice(KEYS), unicode="", mod=_mod(chance))
+        key = pygame.K_ESCAPE if chance.random() < LEAVING else chance.choice(KEYS)
+        _post(pygame.KEYDOWN, key=key, unicode="", mod=_mod(chance))
+        if chance.random() < 0.8:
+            _post(pygame.KEYUP, key=key, mod=0)
     elif kind < 0.6:
         letter = chance.choice(LETTERS)
         _post(pygame.KEYDOWN, key=ord(letter), unicode=letter, mod=_mod(chance))
@@ -167,7 +174,7 @@ def _do_something(window: Window, chance: random.Random) -> None:
     elif kind < 0.97:
         size = chance.choice(SIZES if chance.random() < 0.1 else SIZES[:3])
         pygame.display.set_mode(size, pygame.RESIZABLE)
-    elif kind < 0.9995:
+    elif kind < 0.9998:
         _post(chance.choice(CHANGES))
     else:
         _post(pygame.QUIT)
@@ -176,8 +183,9 @@ def _do_something(window: Window, chance: random.Random) -> None:
 def _mouse(window: Window, chance: random.Random) -> None:
     width, height = pygame.display.get_window_size()
     at = (chance.randrange(-5, width + 5), chance.randrange(-5, height + 5))
-    if window.drawn.zones and chance.random() < 0.5:
-        at = chance.choice(window.drawn.zones)[0].center
+    stays = [area for area, press in window.drawn.zones if press.action is not Action.LEAVE]
+    if stays and chance.random() < 0.5:
+        at = chance.choice(stays).center
     if chance.random() < 0.3:
         _post(pygame.MOUSEWHEEL, x=0, y=chance.randint(-3, 3))
     _post(pygame.MOUSEMOTION, pos=at, rel=(0, 0), buttons=(0, 0, 0))
@@ -256,7 +264,7 @@ def make_run(run: Path) -> Iterator[FeedbackStore]:
         segments = [_segment(i) for i in range(SEGMENTS)]
         store.add_segments(segments)
         for i, segment in enumerate(segments):
-            if i % 3:
+            if i % 10:
                 frames = np.full((10, 21, 16, 3), 4 * i, dtype=np.uint8)
                 store.add_pictures(segment.id, frames, fps=10.0)
         store.set_instructions("Prefer what you like.\n\n" + "A second paragraph. " * 40)

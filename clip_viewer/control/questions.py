@@ -388,6 +388,7 @@ class RankingQuestion(Question):
             return
         if place in self.ranked:
             self.order = [kept for r in self.order if (kept := [p for p in r if p != place])]
+            self.tie = False
             return
         self._append(place)
         left = [p for p in range(len(self.item.places)) if p not in self.ranked]

@@ -284,7 +284,7 @@ def _draw_verdict(pen: Pen, whole: Rect, text: str, colour: theme.Colour, *, rig
 
 
 _pictures: dict[tuple[int, int, tuple[int, int]], tuple[Clip, pygame.Surface]] = {}
-CACHED = 16  # scaled frames; those on the screen, and a few for pauses
+CACHED = 6  # scaled frames: as many as a question has clips; at 4K one takes 17 MB
 
 
 def scaled(clip: Clip, frame: int, room: tuple[int, int]) -> pygame.Surface:
@@ -295,6 +295,11 @@ def scaled(clip: Clip, frame: int, room: tuple[int, int]) -> pygame.Surface:
             _pictures.pop(next(iter(_pictures)))
         _pictures[key] = (clip, _scale(clip, frame, room))  # the clip: its id stays taken
     return _pictures[key][1]
+
+
+def forget() -> None:
+    """Pictures of a window that is closed."""
+    _pictures.clear()
 
 
 def _scale(clip: Clip, frame: int, room: tuple[int, int]) -> pygame.Surface:

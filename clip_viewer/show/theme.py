@@ -57,7 +57,7 @@ def font(pixels: int) -> pygame.font.Font:
     return pygame.font.Font(_file(), pixels)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def written(text: str, pixels: int, colour: Colour) -> pygame.Surface:
     """A line of text as a picture."""
     return font(pixels).render(legible(text), True, colour)

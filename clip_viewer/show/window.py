@@ -9,7 +9,7 @@ from prefrl.errors import UserError
 from ..control.actions import Action
 from ..control.controller import Controller
 from ..control.views import View
-from . import theme
+from . import clips, theme
 from .keys import key_name, press_of, wheel
 from .pads import Pads
 from .pen import Drawn
@@ -72,6 +72,7 @@ class Window:
         """The window goes."""
         self._pads.close()
         theme.forget()
+        clips.forget()
         pygame.font.quit()
         pygame.display.quit()
 

@@ -367,6 +367,16 @@ def test_ranking_with_ties_clicks_and_backspace():
     assert r.desk.answers[0][1] == Ranking(order=((0, 2), (3,), (1,)))
 
 
+def test_a_tie_with_a_rank_that_was_taken_away_is_no_tie():
+    r = room([query((0, 1, 2), form="ranking")]).begin()
+    r.wait(1)
+    r.tap(Action.NUMBER, "1", number=1)
+    r.tap(UP)
+    r.tap(Action.NUMBER, "1", number=1)
+    r.tap(Action.NUMBER, "2", number=2)
+    assert [pane.rank for pane in r.controller.view().body.panes] == [None, 1, None]
+
+
 def test_an_unfinished_ranking_is_not_sent():
     r = room([query((0, 1, 2), form="ranking")]).begin()
     r.wait(1)

@@ -44,7 +44,7 @@ class Window:
         self._size, self._full, self._hidden = size, False, False
         self._surface = pygame.display.set_mode(size, pygame.RESIZABLE)
         pygame.display.set_caption("prefrl rate")
-        self._pads = Pads()
+        self._pads: Pads | None = None  # looking for pads takes time: after the first picture
         self._repeats = self._swallows = False
         self._pointer: tuple[int, int] | None = None
         self._seen: tuple[View, tuple[int, int], tuple[int, int] | None] | None = None
@@ -70,7 +70,8 @@ class Window:
 
     def close(self) -> None:
         """The window goes."""
-        self._pads.close()
+        if self._pads is not None:
+            self._pads.close()
         theme.forget()
         clips.forget()
         pygame.font.quit()
@@ -89,6 +90,7 @@ class Window:
         self._report_limits()
         pygame.display.flip()
         self.pictures += 1
+        self._pads = self._pads or Pads()
 
     def _hovered(self) -> tuple[int, int] | None:
         """The button under the mouse, by its corner."""
@@ -135,6 +137,8 @@ class Window:
             self.controller.press(press)
 
     def _pad(self, event: pygame.event.Event) -> None:
+        if self._pads is None:
+            return
         presses, released = self._pads.read(event)
         for name in released:
             self.controller.release(name)

@@ -131,7 +131,8 @@ def _sit(
     now = [0.0]
     clerk, drawer = Clerk(lambda: _opened(run, acknowledged)), Drawer(draw, directory=run)
     controller = Controller(clerk=clerk, drawer=drawer, name="monkey", clock=lambda: now[0])
-    window = Window(controller, size=SIZES[-1])  # the largest first: its memory comes once
+    largest_once = SIZES[-1] if left == found.events else (640, 480)  # its memory stays
+    window = Window(controller, size=largest_once)
     try:
         while left > 0 and not controller.done:
             for _ in range(chance.randint(1, 4)):

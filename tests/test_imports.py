@@ -46,7 +46,7 @@ COMPOSITION_ROOT = (
 )
 """With `prefrl/__init__.py`, the only modules that may import `envs`; no room may import them."""
 ONLY_IN = {
-    "pygame": ("clip_viewer.show", "prefrl.watch"),
+    "pygame": ("clip_viewer.show", "prefrl.watch", "benchmarks"),
     "transformers": ("prefrl.language",),
     "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
     "ale_py": ("envs", "benchmarks"),

@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "learn a task from comparisons of clips, or go on with a run",
     "eval": "true return of a run's newest policy",
     "watch": "see a run's newest policy play, or record it",
+    "rate": "compare clips of a run yourself, in a window",
     "report": "draw learning.png again, and a table of runs",
     "raters": "how well the raters of a run rate; --forget NAME removes one",
     "tasks": "list the tasks",

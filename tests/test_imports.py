@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "envs": {"envs"},
     "clip_viewer": {"clip_viewer", "prefrl.feedback", "prefrl.errors"},
+    "clip_viewer.control": {"prefrl.feedback", "prefrl.errors"},
+    "clip_viewer.show": {"clip_viewer.control", "prefrl.errors"},
+    "clip_viewer.__main__": {"prefrl.cli"},
     "prefrl.errors": set(),
     "prefrl.ppo": {"prefrl.errors"},
     "prefrl.feedback": {"prefrl.errors"},
@@ -43,7 +46,7 @@ COMPOSITION_ROOT = (
 )
 """With `prefrl/__init__.py`, the only modules that may import `envs`; no room may import them."""
 ONLY_IN = {
-    "pygame": ("clip_viewer", "prefrl.watch"),
+    "pygame": ("clip_viewer.show", "prefrl.watch", "benchmarks"),
     "transformers": ("prefrl.language",),
     "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
     "ale_py": ("envs", "benchmarks"),
@@ -203,13 +206,25 @@ def test_the_table_is_about_modules_that_exist():
     assert {"envs.hidden", "prefrl.ppo.gae", "prefrl.rewards.fit"} <= set(MODULES)
 
 
-@pytest.mark.parametrize("package", ["prefrl", "envs"])
+@pytest.mark.parametrize("package", ["prefrl", "envs", "clip_viewer"])
 def test_importing_the_package_loads_nothing_heavy(package):
     heavy = ("torch", "ale_py", "mujoco", "transformers", "pygame", "stable_baselines3")
-    if package == "prefrl":
+    if package != "envs":
         heavy += ("gymnasium",)
     script = f"import sys, {package}; print(*(m for m in {heavy!r} if m in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_the_viewer_shows_its_window_without_what_is_heavy():
+    heavy = ("torch", "gymnasium", "ale_py", "mujoco", "cv2", "matplotlib")
+    script = (
+        "import sys, clip_viewer.show.window, prefrl.feedback, prefrl.commands.rate;"
+        f"print(*(m for m in {heavy!r} if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1].split() == []

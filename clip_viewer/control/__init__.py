@@ -1,0 +1,1 @@
+"""What happens while a person rates, without a window: screens, clocks, keys, storing."""

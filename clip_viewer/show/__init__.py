@@ -1,0 +1,1 @@
+"""The window: pygame draws the views and hears the keys."""

@@ -1,0 +1,108 @@
+"""`prefrl rate RUN`: the window in which a person compares clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from prefrl import __version__
+from prefrl.commands.parse import parse
+from prefrl.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from prefrl.feedback import Desk, FeedbackStore, Instructions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateArgs:
+    """Compare clips of a run, beside its training or after it. F1 explains the keys."""
+
+    run: Positional[Path]
+    """Run directory."""
+    name: str = ""
+    """Under which your answers are stored: a pseudonym will do. Default: asked for."""
+    scale: float = 1.0
+    """Size of letters and buttons: 2 is twice as large."""
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.scale <= 4:
+            raise UserError(f"scale: got {self.scale}, wanted 0.5 to 4")
+        if len(self.name.encode()) > 64 or not (self.name.isprintable()):
+            raise UserError(f"name: got {self.name!r}, wanted up to 64 letters")
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Open the window; returns when it is closed."""
+    given = parse(RateArgs, args, prog=prog)
+    if not (given.run / "labels.db").is_file():
+        raise UserError(f"no labels.db in {given.run}: give the directory of a run")
+
+    from clip_viewer import rate
+
+    rate(
+        lambda: _opened(given.run),
+        draw=draw_clip,
+        directory=given.run,
+        name=given.name,
+        scale=given.scale,
+    )
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[RunPlace]:
+    """Called in the thread that then talks to the store."""
+    from prefrl.feedback import FeedbackStore
+
+    with FeedbackStore.open(directory) as store:
+        place = RunPlace(store)
+        try:
+            yield place
+        finally:
+            place.close()
+
+
+class RunPlace:
+    """A run directory, as the viewer sees it."""
+
+    def __init__(self, store: FeedbackStore) -> None:
+        self.library, self.task = store, store.task
+        self._desk: Desk | None = None
+
+    def instructions(self) -> Instructions:
+        """The newest ones, or the task's own line where nobody has written any."""
+        from envs import find_task
+        from prefrl.feedback import Instructions
+
+        written = self.library.instructions()
+        if written.version:
+            return written
+        return Instructions(version=0, text=find_task(self.task).instructions)
+
+    def sit(self, name: str) -> Desk:
+        """The rater's desk; it is left when the place closes."""
+        from prefrl.feedback import Desk
+
+        self.close()
+        self._desk = Desk(self.library, rater=name, app=f"prefrl {__version__}")
+        return self._desk
+
+    def close(self) -> None:
+        """Give back what the rater holds."""
+        if self._desk is not None:
+            self._desk.leave()
+            self._desk = None
+
+
+def draw_clip(recipe: bytes) -> tuple[np.ndarray, float]:
+    """Frames [T, H, W, 3] and frames per second; runs in a process of its own."""
+    from envs import ClipRecipe, find_task, render_clip
+
+    read = ClipRecipe.from_bytes(recipe)
+    return render_clip(read), find_task(read.task).fps

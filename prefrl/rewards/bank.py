@@ -131,10 +131,6 @@ class LabelBank:
         self._drop(label.id)
         return True
 
-    def remove(self, label: Label) -> bool:
-        """Forget an answer that was undone; was it among those kept?"""
-        return self._examples.pop(label.query.id, None) is not None
-
     @property
     def segment_steps(self) -> int:
         """T of the segments kept."""

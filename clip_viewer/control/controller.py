@@ -13,9 +13,10 @@ from .clerk import Clerks
 from .desk import Seat
 from .drawing import Drawer
 from .editing import EditQuestion
+from .grids import RankingQuestion, RatingQuestion
 from .pages import LATE, Break, Note, Pause, SignIn, Summary, Trouble, Waiting
 from .pages import Instructions as InstructionsPage
-from .questions import ComparisonQuestion, Question, RankingQuestion, RatingQuestion
+from .questions import ComparisonQuestion, Question
 from .screen import Screen, span
 from .session import Session
 from .shelf import Item, Shelf

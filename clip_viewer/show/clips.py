@@ -33,7 +33,7 @@ def fit(width: int, height: int, room: tuple[int, int]) -> Fit:
     """The size of a clip in `room`: by a whole factor where that fills it, else smoothly.
 
     >>> fit(160, 210, (500, 650)), fit(160, 210, (470, 620))
-    (Fit(size=(480, 630), smooth=False), Fit(size=(470, 617), smooth=True))
+    (Fit(size=(480, 630), smooth=False), Fit(size=(470, 616), smooth=True))
     """
     factor = min(room[0] / width, room[1] / height)
     whole = int(factor)

@@ -331,6 +331,15 @@ def test_skip_and_flag_need_no_watching():
     assert r.desk.answers == []
 
 
+def test_what_was_skipped_does_not_come_back_from_a_request_made_before():
+    r = room(pairs(3)).begin()
+    shelf = r.controller.shelf
+    before = r.desk.take(3)  # on its way when the key is pressed
+    r.tap(Action.SKIP)
+    shelf._taken(before)
+    assert [item.assignment.query for item in shelf.items] == pairs(3)[1:]
+
+
 def test_two_assignments_are_fetched_ahead():
     r = room(pairs(6)).begin()
     r.wait(1)

@@ -189,6 +189,7 @@ def test_nothing_below_an_overlay_can_be_clicked(person):
     p = person(room(pairs(1))).begin()
     at = p.button(Action.PICK, 0)
     p.press("n")
+    assert Action.PICK not in {press.action for _, press in p.window.drawn.zones}
     p.click(at)
     assert p.replies == []
 

@@ -124,7 +124,7 @@ def _draw_shares(
             ax.plot(share.value, y, marker="D" if one.warnings else "o", color=colour, ms=7)
     ax.axvline(line, color=GREY, ls=":", lw=1)
     _by_rater(ax, raters, title)
-    ax.set_xlim(0, 1)
+    ax.set_xlim(-0.03, 1.03)
 
 
 def _draw_seconds(ax: Axes, raters: Sequence[RaterQuality]) -> None:
@@ -145,9 +145,8 @@ def _draw_pace(ax: Axes, raters: Sequence[RaterQuality], labels: Sequence[Label]
         if times:
             hours = (np.array(times) - times[0]) / 3600
             counts = np.arange(1, len(times) + 1)
-            ax.plot(
-                hours, counts, color=(BLUE, ORANGE, GREEN, PURPLE)[i % 4], ls=styles[i // 4 % 4]
-            )
+            colour = (BLUE, ORANGE, GREEN, PURPLE)[i % 4]
+            ax.plot(hours, counts, color=colour, ls=styles[i // 4 % 4], label=one.name[:24])
     ax.set_title("Answers since each rater's first", loc="left", fontsize=11)
     ax.set_xlabel("hours")
     if ax.lines:

@@ -7,7 +7,7 @@ import html
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +54,8 @@ def share_text(share: Share) -> str:
     """
     if not share.n:
         return "-"
-    return (
-        f"{share.value:.0%} ({share.low:.0%}-{share.high:.0%})".replace("%-", "-")
-        .replace("%)", ")")
-        .replace("%", " %", 1)
-    )
+    low, middle, high = (round(100 * x) for x in (share.low, share.value, share.high))
+    return f"{middle} % ({low}-{high})"
 
 
 def interval_text(interval: Interval) -> str:
@@ -90,7 +87,7 @@ def write_picture(quality: Quality, labels: Sequence[Label], path: Path) -> Path
     colours = (GREEN, PURPLE, BLUE, ORANGE)
     for ax, (name, title, line), colour in zip(axes.flat, rates, colours, strict=False):
         _draw_shares(ax, raters, name, title, line, colour)
-    _draw_seconds(axes.flat[4], raters, labels)
+    _draw_seconds(axes.flat[4], raters)
     _draw_pace(axes.flat[5], raters, labels)
     figure.suptitle("Raters", fontsize=15, fontweight="bold", x=0.01, ha="left")
     return _save(path, lambda file: figure.savefig(file, format="png"))
@@ -127,10 +124,10 @@ def _draw_shares(
             ax.plot(share.value, y, marker="D" if one.warnings else "o", color=colour, ms=7)
     ax.axvline(line, color=GREY, ls=":", lw=1)
     _by_rater(ax, raters, title)
-    ax.set_xlim(0, 1)
+    ax.set_xlim(-0.03, 1.03)
 
 
-def _draw_seconds(ax: Axes, raters: Sequence[RaterQuality], labels: Sequence[Label]) -> None:
+def _draw_seconds(ax: Axes, raters: Sequence[RaterQuality]) -> None:
     for y, one in enumerate(raters):
         low, middle, high = one.seconds
         if not math.isnan(middle):
@@ -141,18 +138,19 @@ def _draw_seconds(ax: Axes, raters: Sequence[RaterQuality], labels: Sequence[Lab
 
 
 def _draw_pace(ax: Axes, raters: Sequence[RaterQuality], labels: Sequence[Label]) -> None:
-    """Answers over time, a line for each rater, named where it ends."""
+    """Answers over time, a line for each rater."""
     styles = ("-", "--", ":", "-.")
     for i, one in enumerate(raters):
         times = [x.time for x in labels if x.rater == one.name and x.time is not None]
         if times:
             hours = (np.array(times) - times[0]) / 3600
             counts = np.arange(1, len(times) + 1)
-            ax.plot(
-                hours, counts, color=(BLUE, ORANGE, GREEN, PURPLE)[i % 4], ls=styles[i // 4 % 4]
-            )
+            colour = (BLUE, ORANGE, GREEN, PURPLE)[i % 4]
+            ax.plot(hours, counts, color=colour, ls=styles[i // 4 % 4], label=one.name[:24])
     ax.set_title("Answers since each rater's first", loc="left", fontsize=11)
     ax.set_xlabel("hours")
+    if ax.lines:
+        ax.legend(fontsize=9, framealpha=0.8, edgecolor="none")
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -169,11 +167,11 @@ def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _save(path: Path, write: object) -> Path:
+def _save(path: Path, write: Callable[[io.BytesIO], object]) -> Path:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     box = io.BytesIO()
-    write(box)  # type: ignore[operator]
+    write(box)
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_bytes(box.getvalue())
     os.replace(temporary, path)

@@ -1,10 +1,15 @@
 """How well raters rate: pace, agreement, consistency, side bias, drift, and who to look at.
 
-Everything is computed from stored answers alone; nobody is dropped here. Power of the flags
-(binomial, exact): of 20 gold items a rater who is right 95 % of the time fails 15 with
-probability 0.03 %, a coin passes with 2.1 %; 80 answers to one side out of 100 happen to an
-unbiased rater once in 10^9, and 12 repeats of 20 contradicted to one who is right 85 % of the
-time (25.5 % contradictions) once in 2,000.
+Everything is computed from stored answers alone; nobody is dropped here. Power (binomial, exact):
+
+    gold, 15 of 20       a rater right 95 % of the time fails with 0.03 %, 90 %: 1.1 %;
+                         a coin passes with 2.1 %
+    sides, 24 of 30      an unbiased rater is flagged with 0.14 %; one who presses one side 95 %
+                         of the time with 99.9 %
+    as others, 60 of 100 a rater right 85 % of the time, as are the others, is below with 0.05 %;
+                         a coin with 97 %
+    repeats, 12 of 20    the same rater is below with 4.6 %, a coin with 75 %: too weak alone, so
+                         a spammer is named for poor gold, or for others and repeats together
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ OTHERS_NEEDED, OTHERS_COIN, OTHERS_INVERTED = 20, 0.6, 0.35
 FAST_NEEDED, FAST_SECONDS, FAST_SHARE = 20, 0.3, 0.3
 SLOPE_PER_50 = 0.25  # share of the median by which response times change in 50 answers
 CUSUM_DRIFT, CUSUM_LIMIT = 0.1, 3.0
-BOOTSTRAP = 400
+BOOTSTRAP = 100
 
 Level = Literal["nominal", "ordinal"]
 

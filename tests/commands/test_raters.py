@@ -1,0 +1,58 @@
+"""`prefrl raters`: a table, a picture, a page, and a person removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prefrl.cli import main
+from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Viewing
+from tests.feedback.helpers import filled
+
+EVIL = "<script>alert(1)</script>"
+
+
+def rated(run: Path, *names: str) -> None:
+    store, _ = filled(run, 12, need=len(names))
+    with store:
+        for name in names:
+            desk = Desk(store, rater=name, config=DeskConfig(repeat_share=0.0))
+            for one in desk.take(12):
+                viewing = Viewing(order=one.order, key="Left", seconds=2.0, loops=1.0, speed=1.0,
+                                  first_frame_seconds=0.1, note="by " + name)  # fmt: skip
+                desk.submit(one, Comparison(choice="first"), viewing)
+
+
+def test_raters_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rated(tmp_path, "ann", EVIL)
+    assert main(["raters", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "ann" in out
+    assert "Raw agreement 100 %" in out
+    assert (tmp_path / "report" / "raters.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report" / "raters.html").read_text()
+    assert EVIL not in page
+    assert "&lt;script&gt;" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_a_person_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rated(tmp_path, "Ann-Kathrin", "bob")
+    assert main(["raters", str(tmp_path)]) == 0
+    assert main(["raters", str(tmp_path), "--forget", "Ann-Kathrin"]) == 0
+    assert "forgotten-" in capsys.readouterr().out
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert all(b"Ann-Kathrin" not in p.read_bytes() for p in files)
+    with FeedbackStore.open(tmp_path) as store:
+        assert {x.rater for x in store.labels(after=0)} == {"bob"}
+        assert len(store.answers()) == 24
+    assert main(["raters", str(tmp_path), "--forget", "Ann-Kathrin"]) == 2
+
+
+def test_nobody_has_answered_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled(tmp_path)[0].close()
+    assert main(["raters", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "nobody has answered yet\n"
+    assert main(["raters", str(tmp_path / "nowhere")]) == 2

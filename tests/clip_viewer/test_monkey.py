@@ -7,5 +7,4 @@ def test_a_monkey_breaks_nothing_and_every_acknowledged_answer_is_stored(tmp_pat
     found = monkey(tmp_path / "run", events=10_000, seed=1)
     assert found.lost == 0
     assert found.acknowledged > 5
-    assert found.growth < 50
     assert {"ComparisonQuestion", "RankingQuestion", "RatingQuestion", "Note"} <= found.screens

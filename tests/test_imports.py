@@ -16,10 +16,13 @@ MAY_IMPORT = {
     "clip_viewer.show": {"clip_viewer.control", "prefrl.errors"},
     "clip_viewer.__main__": {"prefrl.cli"},
     "prefrl.errors": set(),
+    "prefrl.pixels": set(),
     "prefrl.ppo": {"prefrl.errors"},
     "prefrl.feedback": {"prefrl.errors"},
-    "prefrl.rewards": {"prefrl.feedback", "prefrl.errors"},
-    "prefrl.agents": {"prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors"},
+    "prefrl.rewards": {"prefrl.feedback", "prefrl.errors", "prefrl.pixels"},
+    "prefrl.agents": {
+        "prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors", "prefrl.pixels",
+    },
     "prefrl.language": {"prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors"},
     "prefrl.config": {
         "prefrl.agents", "prefrl.language", "prefrl.ppo", "prefrl.rewards", "prefrl.feedback",

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prefrl.pixels import patch_weight, to_patches
+
 
 def init_linear(
     layer: nn.Linear | nn.Conv2d, gain: float, generator: torch.Generator
@@ -23,8 +25,9 @@ class PixelTrunk(nn.Module):
     """Convolutions over stacked frames, then one hidden layer.
 
     The weights stay in float32 and are cast to `dtype` in every forward, so that gradients
-    accumulate in float32: bfloat16 arithmetic over float32 masters. Frames arrive channels
-    last and stay so; dividing them by 255 is folded into the first layer's weights.
+    accumulate in float32: bfloat16 arithmetic over float32 masters. Frames are `prepare`d once
+    for all the forwards that read them; dividing them by 255 is folded into the first layer's
+    weights.
 
     Args:
         convs: (filters, kernel, stride) of each layer.
@@ -55,16 +58,25 @@ class PixelTrunk(nn.Module):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """[n, H, W, C] uint8 -> [n, hidden] float32."""
-        x = frames.permute(0, 3, 1, 2).to(self.dtype)
-        scale = 1 / 255
-        for conv in self.convs:
+    def prepare(self, frames: Tensor) -> Tensor:
+        """[..., H, W, C] uint8 -> [..., H, w, c] patches for `forward`."""
+        first = self.convs[0]
+        patches = to_patches(
+            frames.flatten(0, -4), first.kernel_size[0], first.stride[0], self.dtype
+        )
+        return patches.unflatten(0, frames.shape[:-3])
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[n, H, w, c] prepared frames -> [n, hidden] float32."""
+        x = patches.permute(0, 3, 1, 2)  # channels last in memory, and they stay so
+        for i, conv in enumerate(self.convs):
             assert isinstance(conv, nn.Conv2d)
             assert conv.bias is not None
-            weight, bias = (conv.weight * scale).to(self.dtype), conv.bias.to(self.dtype)
-            x = F.relu(F.conv2d(x, weight, bias, conv.stride), inplace=True)
-            scale = 1.0
+            weight, stride = conv.weight, conv.stride
+            if i == 0:
+                weight, stride = patch_weight(weight / 255, stride[0]), (stride[0], 1)
+            x = F.conv2d(x, weight.to(self.dtype), conv.bias.to(self.dtype), stride)
+            x = F.relu(x, inplace=True)
         x = x.permute(0, 2, 3, 1).flatten(1)
         assert self.hidden.bias is not None
         weight, bias = self.hidden.weight.to(self.dtype), self.hidden.bias.to(self.dtype)

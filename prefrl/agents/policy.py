@@ -42,7 +42,7 @@ class ControlInputs:
     """Observations and actions: what a control policy evaluates."""
 
     observation: Tensor
-    """[B, T, *obs] prepared by the policy; pixels uint8 [B, T, H, W, C]."""
+    """[B, T, *obs] prepared by the policy."""
     action: Tensor
     """[B, T] discrete, or [B, T, *act] continuous, as sampled."""
 
@@ -147,6 +147,8 @@ class CategoricalPolicy(ControlPolicy):
         return self.critic(self._features(self.prepare(observation))).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
+        if self.pixels:
+            return self.trunk.prepare(observation)
         return self.normaliser(observation) if self.normalises else observation
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:

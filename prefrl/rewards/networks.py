@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prefrl.pixels import patch_weight, to_patches
+
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
 HEAD_GAIN = 0.1  # returns are sums of 25 steps or more: start with answers near one half
@@ -91,6 +93,7 @@ class PixelReward(RewardNetwork):
     ) -> None:
         super().__init__()
         self.members, self.dropout, self.dtype = members, dropout, dtype
+        self.architecture = architecture
         convs, norms, inputs, shared = [], [], frames, True
         for filters, kernel, stride in architecture.convs:
             groups = 1 if shared else members  # all members read the same frames
@@ -113,13 +116,12 @@ class PixelReward(RewardNetwork):
     def forward(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
-        x = observation.permute(0, 3, 1, 2).to(self.dtype)  # [n, C, H, W], channels last
-        scale = 1 / 255
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = self._layer(x, conv, norm, scale)
+        _, kernel, stride = self.architecture.convs[0]
+        x = to_patches(observation, kernel, stride, self.dtype).permute(0, 3, 1, 2)
+        for i in range(len(self.convs)):
+            x = self._layer(x, i)
             if dropout is not None and self.dropout > 0:
                 x = x * self._kept(x, dropout)
-            scale = 1.0
         x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, filters * size * size]
         x = F.leaky_relu(self.hidden(x.float()), LEAK)
         return self.head(x).squeeze(-1)
@@ -129,15 +131,18 @@ class PixelReward(RewardNetwork):
         convs = [p.reshape(self.members, -1) for name, p in named if name.endswith("weight")]
         return [*convs, self.hidden.weight, self.head.weight]
 
-    def _layer(self, x: Tensor, conv: nn.Module, norm: nn.Module, scale: float) -> Tensor:
-        """Convolution, batch normalisation if there is any, leaky ReLU."""
+    def _layer(self, x: Tensor, i: int) -> Tensor:
+        """Convolution i, batch normalisation if there is any, leaky ReLU."""
+        conv, norm = self.convs[i], self.norms[i]
         assert isinstance(conv, nn.Conv2d)
-        weight, bias = conv.weight * scale, conv.bias
+        weight, bias, stride = conv.weight, conv.bias, conv.stride
+        if i == 0:
+            weight, stride = patch_weight(weight / 255, stride[0]), (stride[0], 1)
         if isinstance(norm, nn.BatchNorm2d) and not self.training:
             weight, bias = _folded(weight, norm)
         bias = None if bias is None else bias.to(self.dtype)
         weight = weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(x, weight, bias, conv.stride, groups=conv.groups)
+        x = F.conv2d(x, weight, bias, stride, groups=conv.groups)
         if self.training:
             x = norm(x)
         return F.leaky_relu(x, LEAK, inplace=True)

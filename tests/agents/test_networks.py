@@ -31,6 +31,10 @@ def frames(n: int = 6) -> Tensor:
     return torch.randint(256, (n, 20, 20, 4), generator=generator, dtype=torch.uint8)
 
 
+def features(net: PixelTrunk) -> Tensor:
+    return net(net.prepare(frames()))
+
+
 def test_trunk_is_plain_convolutions_on_frames_between_zero_and_one() -> None:
     net, x = trunk(torch.float32), frames().permute(0, 3, 1, 2).float() / 255
     for conv in net.convs:
@@ -38,11 +42,11 @@ def test_trunk_is_plain_convolutions_on_frames_between_zero_and_one() -> None:
         x = F.relu(F.conv2d(x, conv.weight, conv.bias, conv.stride))
     x = x.permute(0, 2, 3, 1).flatten(1)  # the hidden layer reads channels last
     wanted = F.relu(F.linear(x, net.hidden.weight, net.hidden.bias))
-    torch.testing.assert_close(net(frames()), wanted)
+    torch.testing.assert_close(features(net), wanted)
 
 
 def test_bf16_features_are_close_to_those_of_fp32() -> None:
-    exact, rough = trunk(torch.float32)(frames()), trunk(torch.bfloat16)(frames())
+    exact, rough = features(trunk(torch.float32)), features(trunk(torch.bfloat16))
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).norm() / exact.norm() < 0.02  # bf16 has 8 bits of mantissa
 
@@ -50,7 +54,7 @@ def test_bf16_features_are_close_to_those_of_fp32() -> None:
 def test_bf16_weights_and_gradients_are_fp32_masters() -> None:
     rough, exact = trunk(torch.bfloat16), trunk(torch.float32)
     for net in (rough, exact):
-        net(frames()).square().mean().backward()
+        features(net).square().mean().backward()
     for (name, p), q in zip(rough.named_parameters(), exact.parameters(), strict=True):
         assert p.dtype == torch.float32, name
         assert p.grad is not None

@@ -88,17 +88,20 @@ def test_what_was_acted_on_pixels_is_evaluated_alike(
 ) -> None:
     pi, x = policy(PIXELS, DISCRETE, precision=precision), frames(6)
     done = pi.act(x, generator=generator(3))
-    got = pi.evaluate(ControlInputs(observation=x[:, None], action=done.action[:, None]))
+    got = pi.evaluate(
+        ControlInputs(observation=pi.prepare(x[:, None]), action=done.action[:, None])
+    )
     torch.testing.assert_close(got.logp[:, 0], done.logp, atol=tolerance, rtol=tolerance)
 
 
 def test_bf16_policy_is_close_to_fp32_and_its_weights_are_fp32() -> None:
     exact, rough = policy(PIXELS, DISCRETE), policy(PIXELS, DISCRETE, precision="bf16")
     assert all(p.dtype == torch.float32 for p in rough.parameters())
-    inputs = ControlInputs(
-        observation=frames(4, 2), action=torch.randint(5, (4, 2), generator=generator(2))
+    action = torch.randint(5, (4, 2), generator=generator(2))
+    a, b = (
+        pi.evaluate(ControlInputs(observation=pi.prepare(frames(4, 2)), action=action))
+        for pi in (exact, rough)
     )
-    a, b = exact.evaluate(inputs), rough.evaluate(inputs)
     assert not torch.equal(a.logp, b.logp)  # it really computes in bf16
     torch.testing.assert_close(b.logp, a.logp, atol=0.03, rtol=0.03)
     torch.testing.assert_close(b.value, a.value, atol=0.05, rtol=0.05)

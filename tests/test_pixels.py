@@ -1,0 +1,50 @@
+"""Patches and their weights against the convolution they stand for."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from prefrl.pixels import patch_weight, to_patches
+
+
+def frames(size: tuple[int, int] = (8, 8)) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (19, *size, 3), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [
+        ((84, 84), 8, 4),  # Mnih et al. 2013
+        ((84, 84), 7, 3),  # Christiano et al. 2017: two taps of zeros beside the kernel
+        ((20, 28), 4, 2),
+        ((11, 11), 4, 3),  # the last column is never read
+        ((10, 13), 5, 4),  # the zero taps reach beyond the frame
+        ((9, 9), 3, 1),
+    ],
+)
+def test_patches_and_their_weight_are_the_strided_convolution(
+    size: tuple[int, int], kernel: int, stride: int
+) -> None:
+    x = frames(size)
+    weight = torch.randn(5, 3, kernel, kernel, generator=torch.Generator().manual_seed(1))
+    wanted = F.conv2d(x.permute(0, 3, 1, 2).float(), weight, stride=stride)
+    patches = to_patches(x, kernel, stride, torch.float32).permute(0, 3, 1, 2)
+    got = F.conv2d(patches, patch_weight(weight, stride), stride=(stride, 1))
+    torch.testing.assert_close(got, wanted, atol=1e-2, rtol=1e-4)  # of sums of some thousands
+
+
+def test_every_byte_is_exact_in_bfloat16() -> None:
+    x = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
+    exact = to_patches(x, 4, 4, torch.float32)
+    assert exact.flatten().sort().values.tolist() == list(range(256))
+    assert torch.equal(to_patches(x, 4, 4, torch.bfloat16).float(), exact)
+
+
+def test_the_gradient_reaches_the_frames_weight_through_its_patches() -> None:
+    x, weight = frames(), torch.ones(2, 3, 3, 3, requires_grad=True)
+    patches = to_patches(x, 3, 2, torch.float32).permute(0, 3, 1, 2)
+    F.conv2d(patches, patch_weight(weight, 2), stride=(2, 1)).sum().backward()
+    plain = torch.ones(2, 3, 3, 3, requires_grad=True)
+    F.conv2d(x.permute(0, 3, 1, 2).float(), plain, stride=2).sum().backward()
+    torch.testing.assert_close(weight.grad, plain.grad)

@@ -50,9 +50,9 @@ class QueryConfig:
     """Share of the labels asked before the policy learns."""
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
-    strategy: Literal["uniform", "disagreement"] = "uniform"
-    """Pairs drawn at random, or those on which the ensemble disagrees most, which sometimes
-    harms (Christiano et al. 2017, section 3.3)."""
+    strategy: Literal["uniform", "disagreement", "promising"] = "uniform"
+    """Pairs drawn at random; those on which the ensemble disagrees most, which sometimes harms
+    (Christiano et al. 2017, section 3.3); or those with a segment that may have done best."""
     candidates: int = 10
     """Candidate pairs per query, for strategies that choose."""
     uniform_share: float = 0.0
@@ -127,9 +127,10 @@ class TrainConfig:
         for name in ("steps", "num_envs", "rollout_steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
-        if self.queries.strategy == "disagreement" and self.model.members < 2:
+        strategy, members = self.queries.strategy, self.model.members
+        if strategy != "uniform" and members < 2:
             raise UserError(
-                f"queries.strategy: got disagreement, with model.members {self.model.members}; "
+                f"queries.strategy: got {strategy}, with model.members {members}; "
                 "wanted 2 members or more, or the strategy uniform"
             )
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prefrl.config import QueryConfig
 from prefrl.feedback import Query, Segment
-from prefrl.rewards import RewardModel, disagreement
+from prefrl.rewards import RewardModel, disagreement, promise
+
+PRIORITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "disagreement": disagreement,
+    "promising": promise,
+}
+"""Strategy -> ([E, S] returns, [n, 2] pairs) -> [n]: the greatest are asked."""
 
 
 def choose_queries(
@@ -23,13 +30,13 @@ def choose_queries(
 ) -> list[tuple[Query, tuple[Segment, Segment]]]:
     """Choose `count` pairs from `pool`, or fewer when it holds fewer.
 
-    With the strategy "disagreement", a share of `config.uniform_share` is drawn at random all
-    the same: an ensemble does not disagree about what all its members overlook.
+    Where the strategy chooses by the model, a share of `config.uniform_share` is drawn at random
+    all the same: an ensemble does not disagree about what all its members overlook.
 
     Args:
-        model: used by "disagreement" only; while it is unfitted, pairs are uniform.
+        model: chooses once it is fitted; before, pairs are uniform.
     """
-    chooses = config.strategy == "disagreement" and model.fitted
+    chooses = config.strategy != "uniform" and model.fitted
     at_random = round(count * config.uniform_share) if chooses else count
     asked: list[tuple[Query, tuple[Segment, Segment]]] = []
 
@@ -48,26 +55,29 @@ def choose_queries(
     if chooses:
         wanted = count - at_random
         candidates = draw_pairs(len(pool), wanted * config.candidates, generator)
-        ask(*most_disagreed(pool, candidates, wanted, model), "disagreement")
+        chosen = best_pairs(pool, candidates, wanted, model, PRIORITY[config.strategy])
+        ask(*chosen, config.strategy)
     return asked
 
 
-def most_disagreed(
-    pool: Sequence[Segment], pairs: np.ndarray, count: int, model: RewardModel
+def best_pairs(
+    pool: Sequence[Segment],
+    pairs: np.ndarray,
+    count: int,
+    model: RewardModel,
+    priority_of: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of the candidate `pairs` [n, 2], those on whose answer the ensemble disagrees most.
-
-    The spread over members of the predicted preference (Christiano et al. 2017, section 2.2.4).
+    """Of the candidate `pairs` [n, 2], those of the highest priority.
 
     Returns:
-        [count, 2] the pairs, [count] their disagreement, greatest first.
+        [count, 2] the pairs, [count] their priority, greatest first.
     """
     if not len(pairs):
         return pairs, np.zeros(0)
     appearing, rows = np.unique(pairs, return_inverse=True)
     returns = model.segment_returns([pool[i] for i in appearing])  # [E, appearing]
     index = torch.from_numpy(rows.reshape(-1, 2)).to(returns.device)
-    priority = disagreement(returns, index).cpu().numpy()
+    priority = priority_of(returns, index).cpu().numpy()
     best = np.argsort(-priority, kind="stable")[:count]
     return pairs[best], priority[best]
 

@@ -9,7 +9,7 @@ from prefrl.rewards.likelihood import (
     tie_aware_accuracy,
 )
 from prefrl.rewards.model import RewardConfig, RewardModel, Spaces
-from prefrl.rewards.uncertainty import disagreement
+from prefrl.rewards.uncertainty import disagreement, promise
 
 __all__ = [
     "LabelBank",
@@ -23,5 +23,6 @@ __all__ = [
     "disagreement",
     "plackett_luce_loss",
     "preference_probability",
+    "promise",
     "tie_aware_accuracy",
 ]

@@ -1,4 +1,4 @@
-"""How unsure an ensemble is about a comparison."""
+"""What an ensemble would learn from a comparison, by its own account."""
 
 from __future__ import annotations
 
@@ -19,3 +19,22 @@ def disagreement(returns: Tensor, pairs: Tensor) -> Tensor:
     """
     difference = returns[:, pairs[:, 1]] - returns[:, pairs[:, 0]]
     return preference_probability(difference, error=0.0).std(0)
+
+
+def promise(returns: Tensor, pairs: Tensor) -> Tensor:
+    """Optimistic return of the better segment of each pair: mean and one deviation over members.
+
+    Optimism in the face of uncertainty. Once a policy fails often and succeeds seldom, drawing
+    at random asks about failures; what the model takes for success, rightly or wrongly, is what
+    the policy is drawn to.
+
+    Args:
+        returns: [E, S] raw return of each candidate segment under each member.
+        pairs: [n, 2] indices into S.
+
+    Returns:
+        [n] in standard deviations of the candidates' returns; nan when E = 1.
+    """
+    mean, std = returns.mean(1, keepdim=True), returns.std(1, keepdim=True).clamp_min(1e-6)
+    normalised = (returns - mean) / std
+    return (normalised.mean(0) + normalised.std(0))[pairs].amax(1)

@@ -104,6 +104,16 @@ def test_disagreement_chooses_the_best_of_all_its_candidates() -> None:
     assert [q.priority for q, _ in asked] == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
+def test_promising_asks_about_what_one_member_hopes_is_best() -> None:
+    segments = pool(6)
+    # normalised, members agree that 5 is good; one hopes for 2; 0 is known to be the worst
+    returns = [[-9.0, 0.0, 0.0, 0.0, 0.0, 4.0], [-9.0, 0.0, 9.0, 0.0, 0.0, 4.0]]
+    asked = choose(segments, 4, ensemble(returns), strategy="promising", candidates=10)
+    pairs = [{s.provenance.t0 for s in pair} for _, pair in asked]
+    assert all(2 in pair for pair in pairs)
+    assert {query.reason for query, _ in asked} == {"promising"}
+
+
 @pytest.mark.parametrize(("share", "uniform"), [(0.0, 0), (0.25, 2), (1.0, 8)])
 def test_a_share_is_uniform_all_the_same(share: float, uniform: int) -> None:
     returns = np.random.default_rng(1).normal(size=(3, 12)).tolist()
@@ -124,16 +134,11 @@ def test_a_small_pool_gives_the_pairs_it_has(size: int, got: int) -> None:
     assert len(choose(pool(size), 10, ensemble([[0.0] * size]))) == got
 
 
-def test_disagreement_of_one_member_is_refused() -> None:
+@pytest.mark.parametrize("strategy", ["disagreement", "promising"])
+def test_an_ensemble_of_one_is_refused(strategy: Any) -> None:
     # its spread is nan, which is no priority
-    with pytest.raises(
-        UserError, match=r"queries\.strategy: got disagreement, with model\.members"
-    ):
-        TrainConfig(
-            task="T",
-            model=RewardConfig(members=1),
-            queries=QueryConfig(strategy="disagreement"),
-        )
+    with pytest.raises(UserError, match=rf"queries\.strategy: got {strategy}, with model\.members"):
+        TrainConfig(task="T", model=RewardConfig(members=1), queries=QueryConfig(strategy=strategy))
 
 
 def test_the_same_generator_asks_the_same() -> None:

@@ -55,9 +55,9 @@ class EpisodeStats:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
-        self.returns.extend(state["returns"])
-        self.lengths.extend(state["lengths"])
+        """The inverse of `state`; what was there before is forgotten."""
+        self.returns = deque(state["returns"], maxlen=WINDOW)
+        self.lengths = deque(state["lengths"], maxlen=WINDOW)
         self.count = state["count"]
 
 

@@ -160,8 +160,12 @@ class Run:
         return self.config.reward == "true" or self.config.labels == 0 or self.model.fitted
 
     def labels_due(self) -> int:
-        """Labels the schedule wants by now, over the whole run."""
-        return self.schedule.due(self.step)
+        """Labels the schedule wants by now, over the whole run.
+
+        All of them once no later session fits into the run: this one asks for the rest.
+        """
+        last = self.step + self.config.queries.every > self.config.steps
+        return self.config.labels if last else self.schedule.due(self.step)
 
     def queries_wanted(self) -> int:
         """How many more to ask by now: what is due, less answers and what people still have."""

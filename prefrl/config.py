@@ -192,8 +192,8 @@ def read_toml(path: Path) -> TrainConfig:
     return from_dict(TrainConfig, data)
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """`name: old, now new` for every setting that differs."""
+def differences(old: Any, new: Any) -> list[str]:
+    """`name: old, now new` for every setting in which two of a kind differ."""
     flat_old, flat_new = _flatten(to_dict(old)), _flatten(to_dict(new))
     return [
         f"{name} was {flat_old[name]}, now {flat_new[name]}"

@@ -64,6 +64,8 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "--config gone.toml cannot be read"),
         (["eval", "gone"], "gone is not a run directory"),
         (["eval"], "Missing from prefrl eval: RUN"),
+        (["fit"], "no run: wanted `prefrl fit RUN`"),
+        (["fit", "gone"], "gone is not a run directory"),
         (["report"], "no run: wanted `prefrl report RUN...`"),
         (["watch", "gone", "--record", "x.avi"], "wanted a name ending in .mp4"),
     ],

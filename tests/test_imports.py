@@ -40,6 +40,7 @@ COMPOSITION_ROOT = (
     "prefrl.commands",
     "prefrl.film",
     "prefrl.recipes",
+    "prefrl.refit",
     "prefrl.run",
     "prefrl.sb3",
     "prefrl.bench",

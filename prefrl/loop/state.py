@@ -18,6 +18,7 @@ from torch import Tensor
 from prefrl.agents import Collector, ControlPolicy, make_policy
 from prefrl.agents.policy import compute_dtype
 from prefrl.config import TrainConfig
+from prefrl.errors import UserError
 from prefrl.feedback import (
     FeedbackStore,
     LabelSchedule,
@@ -402,7 +403,16 @@ def has_compiler(device: torch.device) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one."""
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        UserError: another kind of device, or one that is not here.
+    """
+    kind = name.split(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device: got {name!r}, wanted auto, cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: got 'cuda', but torch finds no CUDA device here; use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -92,6 +92,11 @@ class TrainConfig:
     labels are waited for; synthetic raters answer at once."""
     reward: Literal["learned", "true"] = "learned"
     """What the policy is trained on; "true" shows it the score, as the baseline."""
+    reward_model: str | None = None
+    """Directory of a reward model, a run's or what `prefrl fit` wrote, to train on as it is:
+    nobody is asked anything."""
+    reward_model_sha256: str | None = None
+    """Of its weights; written down by itself at the start, so that no other takes its place."""
     labels: int = 1400
     """Comparisons to ask for."""
     steps: int = 1_000_000

@@ -15,9 +15,10 @@ from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
+from prefrl.frozen import frozen_defaults, frozen_model
 from prefrl.loop.report import write_learning_curves
 from prefrl.loop.rundir import RunDir, RunLock
-from prefrl.loop.state import Run, choose_device, set_threads
+from prefrl.loop.state import Run, choose_device, set_threads, spaces_of
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
 
@@ -39,7 +40,11 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
     Raises:
         UserError: an unknown setting or value; nothing has been created.
     """
-    config = from_dict(TrainConfig, merged(to_dict(recipe_for(task)), settings))
+    recipe = recipe_for(task)
+    if settings.get("reward_model") is not None:
+        settings["reward_model"] = str(settings["reward_model"])
+        recipe = frozen_defaults(recipe, Path(settings["reward_model"]))
+    config = from_dict(TrainConfig, merged(to_dict(recipe), settings))
     return run(config, out=Path(out) if out else default_directory(config.task))
 
 
@@ -52,6 +57,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     device = choose_device(config.device)
     set_threads(config.threads)
     venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options())
+    model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
     directory = RunDir.prepare(out, config)
     with (
         RunLock(directory),
@@ -66,6 +72,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
             schedule=schedule,
             store=store,
             device=device,
+            model=model,
         )
         if rater is None:
             store.set_instructions(instructions(find_task(config.task)))
@@ -128,6 +135,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _headline(config: TrainConfig, out: Path) -> str:
     if config.reward == "true":
         source = "its true reward (baseline)"
+    elif config.reward_model is not None:
+        source = f"the reward model in {config.reward_model}"
     else:
         who = "people" if config.rater == "human" else repr(config.rater)
         source = f"{config.labels:,} labels by {who}"

@@ -39,6 +39,7 @@ COMPOSITION_ROOT = (
     "prefrl.cli",
     "prefrl.commands",
     "prefrl.film",
+    "prefrl.frozen",
     "prefrl.recipes",
     "prefrl.refit",
     "prefrl.run",

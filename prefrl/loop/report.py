@@ -47,7 +47,7 @@ class Summary:
     """Run directory."""
     task: str
     rater: str
-    """Or "true reward", for a baseline."""
+    """Or "true reward", for a baseline, or "frozen reward model"."""
     seed: int
     step: int
     """Steps done."""
@@ -158,12 +158,15 @@ def _draw_speed(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def _title(config: TrainConfig) -> str:
-    labels = f" · {config.labels:,} labels" if config.reward == "learned" else ""
+    asks = config.reward == "learned" and config.reward_model is None
+    labels = f" · {config.labels:,} labels" if asks else ""
     return f"{config.task} · {_rater(config)}{labels} · seed {config.seed}"
 
 
 def _rater(config: TrainConfig) -> str:
-    return config.rater if config.reward == "learned" else "true reward"
+    if config.reward == "true":
+        return "true reward"
+    return config.rater if config.reward_model is None else "frozen reward model"
 
 
 def _seconds(row: Row) -> float:

@@ -56,6 +56,7 @@ class Run:
         rater: a synthetic rater who answers at once, or None where people answer in their own
             time, through the store.
         store: owned by the caller.
+        model: fitted already; None: a fresh one.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Run:
         schedule: LabelSchedule,
         store: FeedbackStore,
         device: torch.device,
+        model: RewardModel | None = None,
     ) -> None:
         self.config, self.directory, self.store = config, directory, store
         self.venv, self.rater, self.schedule, self.device = venv, rater, schedule, device
@@ -82,7 +84,7 @@ class Run:
         self.segment_steps: int = config.queries.segment_steps or venv.task.segment_steps
         self._build_generators()
         self._build_agent()
-        self._build_rewards()
+        self._build_rewards(model)
         self.recorder.reset(venv.num_envs)
         self.collector.reset_at(0)
 
@@ -135,9 +137,9 @@ class Run:
             generator=self.window_generator,
         )
 
-    def _build_rewards(self) -> None:
+    def _build_rewards(self, model: RewardModel | None) -> None:
         config = self.config
-        self.model = RewardModel.build(
+        self.model = model or RewardModel.build(
             spaces_of(self.venv),
             config.model,
             dtype=compute_dtype(config.policy.precision, self.device),

@@ -70,22 +70,24 @@ def answered(
     if not (directory / "labels.db").exists():
         RunDir.prepare(directory, config())
         FeedbackStore.create(directory, task=DOT, seed=0).close()
-    left = list(segments)
+    queries, answers, shown_all, left = [], [], [], list(segments)
+    for size in sizes:
+        shown, left = left[:size], left[size:]
+        form = {1: "rating", 2: "comparison"}.get(size, "ranking")
+        query = Query(
+            segments=tuple(s.id for s in shown),
+            policy_step=10,
+            reason="test",
+            priority=0.0,
+            form=form,  # type: ignore[arg-type]
+            need=2,
+        )
+        id = answer_id(query.id, rater)
+        answers.append(Answer(id=id, query=query.id, rater=rater, reply=right(shown)))
+        queries.append(query)
+        shown_all += shown
     with FeedbackStore.open(directory) as store:
-        for size in sizes:
-            shown, left = left[:size], left[size:]
-            form = {1: "rating", 2: "comparison"}.get(size, "ranking")
-            query = Query(
-                segments=tuple(s.id for s in shown),
-                policy_step=10,
-                reason="test",
-                priority=0.0,
-                form=form,  # type: ignore[arg-type]
-                need=2,
-            )
-            store.add_segments(shown)
-            store.add_queries([query])
-            reply = right(shown)
-            id = answer_id(query.id, rater)
-            store.submit_many([Answer(id=id, query=query.id, rater=rater, reply=reply)])
+        store.add_segments(shown_all)
+        store.add_queries(queries)
+        store.submit_many(answers)
     return directory

@@ -98,10 +98,17 @@ def test_what_one_rater_said_can_be_left_out(tmp_path: Path) -> None:
     run = answered(tmp_path / "run", sizes=[2] * 100, segments=dots(200))
     with FeedbackStore.open(run) as store:
         opposite = {"first": "second", "second": "first"}
-        for label in store.labels(after=0):
-            reply = Comparison(choice=opposite[label.comparison.choice])  # type: ignore[arg-type]
-            answer = Answer(id=f"bob-{label.seq}", query=label.query.id, rater="bob", reply=reply)
-            store.submit_many([answer])
+        store.submit_many(
+            [
+                Answer(
+                    id=f"bob-{x.seq}",
+                    query=x.query.id,
+                    rater="bob",
+                    reply=Comparison(choice=opposite[x.comparison.choice]),  # type: ignore[arg-type]
+                )
+                for x in store.labels(after=0)
+            ]
+        )
     both = fit(run, out=tmp_path / "both", updates=120)
     without = fit(run, out=tmp_path / "without", updates=120, without=["bob"])
     alone = fit(run, out=tmp_path / "bob", updates=120, without=["ann"])

@@ -23,7 +23,8 @@ COMMANDS = {
     "watch": "see a run's newest policy play, or record it",
     "rate": "compare clips of a run yourself, in a window",
     "fit": "fit a new reward model to the answers of a run",
-    "report": "draw learning.png again, and a table of runs",
+    "clips": "films of queries: the answers, and what the reward model thinks",
+    "report": "curves, figures and the reward model's worst mistakes again, and a table of runs",
     "raters": "how well the raters of a run rate; --forget NAME removes one",
     "tasks": "list the tasks",
 }

@@ -15,6 +15,7 @@ from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
+from prefrl.final_report import write_report
 from prefrl.frozen import frozen_defaults, frozen_model
 from prefrl.loop.report import write_learning_curves
 from prefrl.loop.rundir import RunDir, RunLock
@@ -144,13 +145,18 @@ def _headline(config: TrainConfig, out: Path) -> str:
 
 
 def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
-    """The curves, and once the run is complete the film."""
-    log.info("curves: %s", write_learning_curves(directory))
+    """The curves, and once the run is complete the film and the report."""
     if not done:
+        log.info("curves: %s", write_learning_curves(directory))
         log.info("stopped: the same command goes on from here")
         return
-    if not config.video:
-        return
+    if config.video:
+        _film(directory)
+    log.info("report: %s", write_report(directory, films=config.video))
+
+
+def _film(directory: RunDir) -> None:
+    """Of the final policy, where this machine can draw it."""
     player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False)
     try:
         check_drawing(player.venv.task)

@@ -233,6 +233,12 @@ class RewardModel:
         model.restore(load_file(saved.path / WEIGHTS))
         return model
 
+    @classmethod
+    def load_if_any(cls, directory: str | Path) -> Self | None:
+        """As `load`, or None where no reward model was ever saved."""
+        path = Path(directory)
+        return cls.load(path) if _saved_in(path) else None
+
     def _tensors(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
         """[B, T, *obs], [B, T, *act] on the device."""
         observation = np.stack([s.observations for s in segments])
@@ -286,8 +292,7 @@ def find_model(path: Path) -> SavedModel:
     Raises:
         UserError: none is there, or none that is whole.
     """
-    found: list[Path] = sorted(path.glob(f"checkpoints/step-*/{ABOUT}"), reverse=True)
-    candidates = [x.parent for x in (path / ABOUT, *found) if x.is_file()]
+    candidates = _saved_in(path)
     for candidate in candidates:
         damage = _damage_in(candidate)
         if damage is None:
@@ -302,6 +307,12 @@ def find_model(path: Path) -> SavedModel:
         f"no reward model in {path}: wanted {ABOUT} there or in its checkpoints/; "
         "has the run saved a checkpoint yet?"
     )
+
+
+def _saved_in(path: Path) -> list[Path]:
+    """Directories with a reward model, whole or not, the newest first."""
+    found: list[Path] = sorted(path.glob(f"checkpoints/step-*/{ABOUT}"), reverse=True)
+    return [x.parent for x in (path / ABOUT, *found) if x.is_file()]
 
 
 def _read_about(path: Path) -> SavedModel:

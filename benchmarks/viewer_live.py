@@ -80,7 +80,7 @@ class Display:
 
         def look() -> bool:
             nonlocal found
-            command = ["xdotool", "search", "--onlyvisible", "--name", "prefrl rate"]
+            command = ["xdotool", "search", "--onlyvisible", "--class", "."]  # the only one there
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
             found = done.stdout.strip()
             return bool(found)

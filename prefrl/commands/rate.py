@@ -90,7 +90,8 @@ class RunPlace:
         from prefrl.feedback import Desk
 
         self.close()
-        self._desk = Desk(self.library, rater=name, app=f"prefrl {__version__}")
+        app, agreed = f"prefrl {__version__}", self.instructions()
+        self._desk = Desk(self.library, rater=name, app=app, agreed=agreed)
         return self._desk
 
     def close(self) -> None:

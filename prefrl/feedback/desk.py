@@ -25,6 +25,7 @@ from prefrl.feedback.queue import Lease
 from prefrl.feedback.records import (
     Answer,
     Assignment,
+    Instructions,
     Query,
     Viewing,
     check_name,
@@ -101,6 +102,8 @@ class Desk:
         store: owned by the caller.
         clock: seconds since 1970; all desks of a store go by clocks that agree.
         app: name and version of what the rater uses; stored with the sitting.
+        agreed: the instructions that the rater knew when agreeing to take part; stored with the
+            moment. None where nobody was asked.
 
     Raises:
         UserError: a name that cannot be printed.
@@ -114,6 +117,7 @@ class Desk:
         config: DeskConfig | None = None,
         clock: Callable[[], float] = time.time,
         app: str = "",
+        agreed: Instructions | None = None,
     ) -> None:
         try:
             check_name("rater", rater)
@@ -123,7 +127,9 @@ class Desk:
         self.clock, self._queue, self._ledger = clock, store.queue, store.ledger
         self._salt = sha256_of("sides", store.task, store.seed)
         self.session = secrets.token_hex(8)
-        store.write_session(id=self.session, rater=rater, app=app[:128], started=clock())
+        store.write_session(
+            id=self.session, rater=rater, app=app[:128], started=clock(), agreed=agreed
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -197,6 +197,12 @@ class Queue:
         """Give it back."""
         self._database.rows("DELETE FROM lease WHERE query = ? AND rater = ?", (id, rater))
 
+    def forget(self, rater: str) -> int:
+        """Drop all that a rater holds; returns how much it was."""
+        held = self.held(rater)
+        self._database.rows("DELETE FROM lease WHERE rater = ?", (rater,))
+        return len(held)
+
     def check(self) -> None:
         """Is the queue what queries, labels and retirements say?
 

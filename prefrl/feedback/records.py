@@ -252,6 +252,20 @@ class Instructions:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """A rater has agreed to take part, knowing these instructions."""
+
+    session: str
+    """The sitting, which names the rater."""
+    version: int
+    """Of the instructions; 0 where only the task's own line was shown."""
+    text_sha: str
+    """SHA-256 of what they said."""
+    time: float
+    """Seconds since 1970."""
+
+
 def answer_id(query: str, rater: str) -> str:
     """The id of the answer of a rater who answers each query once, such as an oracle."""
     return sha256_of("answer", query, rater)
@@ -260,6 +274,11 @@ def answer_id(query: str, rater: str) -> str:
 def sha256_of(*parts: object) -> str:
     """Hex SHA-256 of plain values, the same in every process and on every machine."""
     return hashlib.sha256(json.dumps(parts, allow_nan=False).encode()).hexdigest()
+
+
+def text_sha(text: str) -> str:
+    """Hex SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def note_text(text: str) -> str:

@@ -11,7 +11,7 @@ from prefrl.feedback.errors import DamagedSegment
 from prefrl.feedback.pictures import Pictures, encode_pictures, read_pictures
 from prefrl.feedback.rows import clip_row, segment_row
 from prefrl.feedback.schema import clip_sha
-from prefrl.feedback.segment import Segment, decode_view
+from prefrl.feedback.segment import Provenance, Segment, decode_view
 
 
 class Archive:
@@ -51,6 +51,14 @@ class Archive:
     def ids(self) -> list[str]:
         """Of all segments, in order of arrival."""
         return [row[0] for row in self._labels.rows("SELECT id FROM segment_ref ORDER BY rowid")]
+
+    def places(self) -> dict[str, tuple[Provenance, int]]:
+        """Id -> (where it comes from, its length), of all segments."""
+        names = Provenance.__dataclass_fields__
+        return {
+            row["id"]: (Provenance(**{name: row[name] for name in names}), row["steps"])
+            for row in self._labels.verified("segment_ref")
+        }
 
     def segments(self) -> Iterator[Segment]:
         """All segments, in order of arrival; one at a time is read."""

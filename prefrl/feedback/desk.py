@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import secrets
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ from prefrl.feedback.records import (
     Query,
     Viewing,
     check_name,
-    note_text,
     sha256_of,
 )
 from prefrl.feedback.replies import Comparison, Reply
@@ -38,7 +36,6 @@ from prefrl.feedback.store import FeedbackStore
 UNDOABLE = 20  # answers of this sitting that can still be undone
 REPEAT_AFTER = 10  # answers before one is asked again
 REPEAT_AMONG = 200  # older ones are not repeated
-FLAGS_TO_RETIRE = 2  # raters who say that a query is broken
 PACE_OF = 20  # newest answers
 
 
@@ -201,15 +198,9 @@ class Desk:
         """Say that a query is broken; once several raters say so it is asked no more."""
         id = assignment.query.id
         with self.store.writing():
-            flaggers = self._ledger.flaggers(id)
             self._queue.drop(id, self.rater)
-            if self.rater in flaggers:
-                return
-            text = json.dumps({"note": note_text(note)})
-            about = {"query": id, "rater": self.rater, "session": self.session}
-            self._ledger.act("flag", **about, time=self.clock(), answer=text)
-            if len(flaggers) + 1 >= FLAGS_TO_RETIRE:
-                self._queue.retire(id, "flagged")
+            about = {"rater": self.rater, "session": self.session}
+            self._ledger.flag(id, **about, time=self.clock(), note=note)
 
     def undo(self) -> Assignment | None:
         """Withdraw the newest answer among the last 20 of this sitting, and lease it again."""

@@ -70,6 +70,10 @@ class Queue:
         if self._database.insert("query", query_row(query)):
             self.refresh(query)
 
+    def has(self, id: str) -> bool:
+        """Is there a query `id`?"""
+        return self._database.has("query", id)
+
     def query(self, id: str) -> Query:
         """The query `id`.
 

@@ -193,6 +193,8 @@ class Label:
     """"extra": the query had all its answers; "stale": it was retired. Kept, not trained on."""
     live: bool = True
     """False once it was undone, replaced or forgotten; skips never live."""
+    withdrawn: int = 0
+    """`seq` of what undid, replaced or forgot it; 0: nothing did."""
     edited: str = ""
     """Id of the segment made from an edit's text, once there is one."""
 

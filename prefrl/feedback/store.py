@@ -22,7 +22,6 @@ from prefrl.feedback.reading import Reading
 from prefrl.feedback.records import Answer, Consent, Instructions, Query, text_sha
 from prefrl.feedback.register import Beat
 from prefrl.feedback.reserve import FULL, Reserve
-from prefrl.feedback.rows import hashed
 from prefrl.feedback.schema import CLIPS, LABELS
 from prefrl.feedback.segment import Segment
 
@@ -147,7 +146,7 @@ class FeedbackStore(Reading):
         """Say which segment came of the edit `label` (its `seq`): now it can be trained on."""
         self.add_segments([segment])
         with self._labels.transaction():
-            self._labels.insert("edited", hashed({"label": label, "segment": segment.id}))
+            self.ledger.edit_became(label, segment.id)
 
     def set_instructions(self, text: str) -> Instructions:
         """Append a version, unless the newest says the same."""

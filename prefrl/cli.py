@@ -27,6 +27,8 @@ COMMANDS = {
     "raters": "how well the raters of a run rate; --forget NAME removes one",
     "export": "the answers of a run as CSV, JSON lines or Parquet",
     "import": "answers from such a file into a run",
+    "pack": "clips and questions into a file, for a rater on another machine",
+    "merge": "the answers to such a pack into its run",
     "tasks": "list the tasks",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141

@@ -183,7 +183,7 @@ def from_cell(name: str, text: str) -> Any:
     return checked(name, value)
 
 
-def from_json(text: str | bytes) -> Any:
+def from_json(text: str) -> Any:
     """Plain JSON: no NaN, no key twice, not nested beyond reason.
 
     Raises:

@@ -27,6 +27,7 @@ from prefrl.feedback.records import (
     Instructions,
     Query,
     Viewing,
+    asked_again,
     check_name,
     sha256_of,
 )
@@ -298,13 +299,7 @@ class Desk:
         if not among:
             return None
         original = among[int(len(among) * _uniform(self._salt, self.rater, made))]
-        repeat = dataclasses.replace(
-            self._queue.query(original),
-            purpose="repeat",
-            repeat_of=original,
-            reason="repeat",
-            need=1,
-        )
+        repeat = asked_again(self._queue.query(original))
         self._queue.add(repeat)
         return repeat.id
 

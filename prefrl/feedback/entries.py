@@ -41,6 +41,11 @@ class Entry:
     edited: str
 
     @property
+    def rater(self) -> str:
+        """Who says so."""
+        return self.answer.rater if self.answer else self.flag[0]
+
+    @property
     def query_id(self) -> str:
         """Of what was asked."""
         return self.query if isinstance(self.query, str) else self.query.id
@@ -68,7 +73,7 @@ def _entry(line: int, row: Row) -> Entry:
     check_name("rater", rater)
     for name in ("time", "session_started", "consent_time"):
         _check_time(name, row[name])
-    query = _query(row)
+    query = query_of(row)
     flag = row["kind"] == "flag"
     answer = None if flag else _answer(row, query if isinstance(query, str) else query.id)
     session, consent = _sitting(row)
@@ -89,7 +94,12 @@ def _entry(line: int, row: Row) -> Entry:
     )
 
 
-def _query(row: Row) -> Query | str:
+def query_of(row: Row) -> Query | str:
+    """What a row asks, or its id where the row does not say all of it.
+
+    Raises:
+        ValueError: that makes no sense.
+    """
     form: Any = row["form"] or ("" if row["kind"] == "flag" else kind_of(_reply(row)))
     named = bool(row["query"]) and row["asked_at_step"] is None
     if row["segments"] is None or named:

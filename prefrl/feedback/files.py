@@ -139,19 +139,27 @@ def _write_jsonl(rows: Iterable[Row], path: Path) -> int:
 
 
 def _read_jsonl(path: Path) -> Iterator[Numbered]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        line = 0
+    with path.open("rb") as file:
+        yield from json_rows(iter(lambda: file.readline(MAX_LINE), b""), path)
+
+
+def json_rows(lines: Iterable[bytes], path: Path) -> Iterator[Numbered]:
+    """The rows in lines of JSON; empty ones are passed over.
+
+    Raises:
+        UserError: a line is no row; its number is named.
+    """
+    for number, line in enumerate(lines, start=1):
+        if len(line) >= MAX_LINE:
+            raise at(path, number, f"longer than {MAX_LINE} bytes")
         try:
-            for line, text in enumerate(_lines(file, path), start=1):
-                if text.strip():
-                    yield line, json_row(text)
+            if line.strip():
+                yield number, json_row(line.decode())
         except ValueError as error:
-            if isinstance(error, UserError):
-                raise
-            raise at(path, max(line, 1), _words(error)) from error
+            raise at(path, number, _words(error)) from error
 
 
-def json_row(text: str | bytes) -> Row:
+def json_row(text: str) -> Row:
     """A row from one line of JSON.
 
     Raises:

@@ -34,7 +34,7 @@ CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     AND NOT EXISTS ({DONE_BY_ME.format(id="query.id")})
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = query.id AND lease.rater = :rater)
     AND id NOT IN (SELECT query FROM retired)
-    ORDER BY priority DESC, id LIMIT 1"""
+    ORDER BY priority DESC, id"""
 DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
     AND id NOT IN (SELECT query FROM retired)
     AND ({ANSWERED.format(id="query.id")}) < coalesce(need, 1)"""
@@ -121,8 +121,12 @@ class Queue:
 
     def next_normal(self, rater: str, *, now: float, cap: int | None) -> str | None:
         """The first open query that this rater may still answer."""
-        rows = self._database.rows(f"{WANTED} LIMIT 1", self._about(rater, now, cap))
-        return rows[0][0] if rows else None
+        return next(iter(self.upcoming(rater, now=now, cap=cap, count=1)), None)
+
+    def upcoming(self, rater: str, *, now: float, cap: int | None, count: int) -> list[str]:
+        """The first so many of them."""
+        about = {**self._about(rater, now, cap), "count": count}
+        return [row[0] for row in self._database.rows(f"{WANTED} LIMIT :count", about)]
 
     def waiting(self, rater: str, *, now: float, cap: int | None) -> int:
         """How many open queries this rater could be given."""
@@ -131,9 +135,12 @@ class Queue:
 
     def next_control(self, rater: str, purpose: str) -> str | None:
         """The first gold or practice item that this rater has not seen."""
-        about = {"rater": rater, "purpose": purpose, "skip": SKIP}
-        rows = self._database.rows(CONTROL, about)
-        return rows[0][0] if rows else None
+        return next(iter(self.controls(rater, purpose, count=1)), None)
+
+    def controls(self, rater: str, purpose: str, *, count: int) -> list[str]:
+        """The first so many of them."""
+        about = {"rater": rater, "purpose": purpose, "skip": SKIP, "count": count}
+        return [row[0] for row in self._database.rows(f"{CONTROL} LIMIT :count", about)]
 
     def repeatable(self, rater: str, *, distance: int, last: int) -> list[str]:
         """Queries this rater answered, `distance` to `distance + last` answers ago, once."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from prefrl.feedback.replies import FORMS, Comparison, Edit, Reply, fits, plain_text, read_reply
 
@@ -268,6 +269,12 @@ class Consent:
     """Seconds since 1970."""
 
 
+def asked_again(query: Query) -> Query:
+    """The repeat that tells whether a rater answers a query as before."""
+    about: dict[str, Any] = {"purpose": "repeat", "repeat_of": query.id, "reason": "repeat"}
+    return dataclasses.replace(query, need=1, **about)
+
+
 def answer_id(query: str, rater: str) -> str:
     """The id of the answer of a rater who answers each query once, such as an oracle."""
     return sha256_of("answer", query, rater)
@@ -300,6 +307,11 @@ def check_name(name: str, value: str) -> None:
         raise ValueError(f"{name}: got {value!r}, wanted characters that can be printed")
 
 
+def is_id(value: object) -> bool:
+    """Is it the id of a segment, a query or a pack?"""
+    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+
+
 def _check_id(name: str, value: str) -> None:
-    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+    if not is_id(value):
         raise ValueError(f"{name}: got {value!r}, wanted 64 hexadecimal digits")

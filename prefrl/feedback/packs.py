@@ -41,6 +41,7 @@ NOTE = "pack.json"
 GOLD_SHARE = 0.05  # of a pack's queries, as a desk would ask
 PRACTICE = 8
 MAX_UNPACKED = 8 * 2**30  # bytes of all segments together, once unpacked
+AT_ONCE = 64  # segments in one transaction
 MAX_TEXT = 64 * 2**10
 README = """A rating pack of prefrl: clips, and questions about them.
 
@@ -181,7 +182,7 @@ def _fill(store: FeedbackStore, bundle: Bundle) -> None:
 
 
 def _fill_segments(store: FeedbackStore, bundle: Bundle) -> None:
-    total = 0
+    total, waiting = 0, []
     for name in bundle.names("segments/"):
         segment = decode_segment(bundle.read(name))
         total += segment.observations.nbytes + segment.actions.nbytes
@@ -189,7 +190,11 @@ def _fill_segments(store: FeedbackStore, bundle: Bundle) -> None:
             bundle.refuse(f"{name} is not the segment that it is called after")
         if total > MAX_UNPACKED:
             bundle.refuse(f"its segments are larger than {MAX_UNPACKED >> 30} GB")
-        store.add_segments([_without_hidden(segment)])
+        waiting.append(_without_hidden(segment))
+        if len(waiting) == AT_ONCE:
+            store.add_segments(waiting)
+            waiting = []
+    store.add_segments(waiting)
     for name in bundle.names("pictures/"):
         id = name.removeprefix("pictures/")
         pictures = read_pictures(bundle.read(name))

@@ -27,6 +27,7 @@ COMMANDS = {
     "raters": "how well the raters of a run rate; --forget NAME removes one",
     "export": "the answers of a run as CSV, JSON lines or Parquet",
     "import": "answers from such a file into a run",
+    "gold": "items whose right answer is known, to get to know raters",
     "pack": "clips and questions into a file, for a rater on another machine",
     "merge": "the answers to such a pack into its run",
     "tasks": "list the tasks",

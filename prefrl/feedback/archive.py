@@ -60,6 +60,13 @@ class Archive:
             for row in self._labels.verified("segment_ref")
         }
 
+    def returns(self) -> dict[str, tuple[float, bool]]:
+        """Id -> (true return, did an episode end in it), hidden, of all segments."""
+        return {
+            row["id"]: (float(np.frombuffer(row["true_reward"], "<f8").sum()), bool(row["ended"]))
+            for row in self._labels.verified("segment_ref")
+        }
+
     def segments(self) -> Iterator[Segment]:
         """All segments, in order of arrival; one at a time is read."""
         yield from map(self.segment, self.ids())

@@ -32,6 +32,9 @@ WANTED = f"""SELECT queue.query FROM queue JOIN query ON query.id = queue.query
     ORDER BY queue.priority DESC, queue.policy_step DESC, queue.query"""
 CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     AND NOT EXISTS ({DONE_BY_ME.format(id="query.id")})
+    AND NOT EXISTS (SELECT 1 FROM label JOIN query AS twin ON twin.id = label.query
+        WHERE label.rater = :rater AND label.live = 1
+        AND twin.purpose IS NULL AND twin.segments = query.segments)
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = query.id AND lease.rater = :rater)
     AND id NOT IN (SELECT query FROM retired)
     ORDER BY priority DESC, id"""
@@ -108,6 +111,10 @@ class Queue:
         self._database.insert("retired", hashed({"query": id, "reason": reason}))
         self._database.rows("DELETE FROM queue WHERE query = ?", (id,))
 
+    def wants(self, id: str) -> bool:
+        """Is it open?"""
+        return bool(self._database.rows("SELECT 1 FROM queue WHERE query = ?", (id,)))
+
     def size(self) -> int:
         """How many normal queries are still wanted."""
         return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
@@ -134,7 +141,7 @@ class Queue:
         return int(self._database.rows(sql, self._about(rater, now, cap))[0][0])
 
     def next_control(self, rater: str, purpose: str) -> str | None:
-        """The first gold or practice item that this rater has not seen."""
+        """The first gold or practice item whose question this rater has not answered."""
         return next(iter(self.controls(rater, purpose, count=1)), None)
 
     def controls(self, rater: str, purpose: str, *, count: int) -> list[str]:

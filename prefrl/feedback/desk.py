@@ -13,8 +13,9 @@ import dataclasses
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +39,7 @@ UNDOABLE = 20  # answers of this sitting that can still be undone
 REPEAT_AFTER = 10  # answers before one is asked again
 REPEAT_AMONG = 200  # older ones are not repeated
 PACE_OF = 20  # newest answers
+BREAK_SECONDS = 300.0  # between two answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +86,11 @@ class Progress:
     due: int | None
     """Labels the schedule wants by now; None where no trainer has ever run."""
     per_hour: float | None
-    """This rater's pace over the last answers of this sitting; None before the second."""
+    """This rater's pace over the last answers of this sitting, without breaks and without jumps
+    of the clock; None before the second."""
     heartbeat_age: float | None
-    """Seconds since the trainer's last sign of life."""
+    """Seconds since the trainer's last sign of life. One in the future, by a clock that has been
+    set back since, is as old as it is far: a living trainer soon gives another."""
     behind: int | None
     """Labels due that nobody has given."""
     waiting: int
@@ -222,7 +226,6 @@ class Desk:
         now = self.clock()
         times = self._ledger.times(self.rater)
         recent = self._ledger.times(self.rater, session=self.session)[-PACE_OF:]
-        span = recent[-1] - recent[0] if recent else 0.0
         beat, labels = self.store.last_beat(), self._ledger.trainable()
         cap = self.config.per_window_cap
         return Progress(
@@ -230,8 +233,8 @@ class Desk:
             answered_today=sum(moment >= _midnight(now) for moment in times),
             labels=labels,
             due=beat.labels_due if beat else None,
-            per_hour=3600 * (len(recent) - 1) / span if span > 0 else None,
-            heartbeat_age=max(now - beat.time, 0.0) if beat else None,
+            per_hour=_pace(recent),
+            heartbeat_age=abs(now - beat.time) if beat else None,
             behind=max(beat.labels_due - labels, 0) if beat else None,
             waiting=self._queue.waiting(self.rater, now=now, cap=cap),
         )
@@ -240,6 +243,7 @@ class Desk:
 
     def _renewed(self, now: float, *, living_too: bool) -> list[Lease]:
         """What this rater holds; an expired lease is renewed, unless somebody else took over."""
+        self._queue.end_those_of_the_future(now)
         kept = []
         for lease in self._queue.held(self.rater):
             if lease.lives(now) and not living_too:
@@ -310,6 +314,12 @@ def screen_order(query: Query, *, salt: str, rater: str) -> tuple[int, ...]:
     places = range(len(query.segments))
     order = sorted(places, key=lambda i: sha256_of("order", salt, asked, rater, i))
     return tuple(reversed(order) if query.repeat_of else order)
+
+
+def _pace(times: Sequence[float]) -> float | None:
+    """Answers an hour."""
+    gaps = [b - a for a, b in pairwise(times) if 0 < b - a <= BREAK_SECONDS]
+    return 3600 * len(gaps) / sum(gaps) if gaps else None
 
 
 def _uniform(*parts: object) -> float:

@@ -1,7 +1,8 @@
 """Which query a rater gets next, and who holds which.
 
 A lease lives from `granted` to `expires`. Clocks jump: a lease that was granted in the future
-does not live either, so that after a jump of an hour a query is asked twice at worst.
+does not live either and ends as soon as it is seen, so that it comes not to life when its time
+has come. After a jump of an hour a query is asked twice at worst.
 """
 
 from __future__ import annotations
@@ -188,6 +189,11 @@ class Queue:
         return [row[0] for row in self._database.rows(sql, {"rater": rater, "cap": cap})]
 
     # ---- leases -----------------------------------------------------------------------
+
+    def end_those_of_the_future(self, now: float) -> None:
+        """The clock has been set back: what was granted before that is over."""
+        sql = "UPDATE lease SET granted = :now, expires = :now WHERE granted > :now + :slack"
+        self._database.rows(sql, {"now": now, "slack": SLACK})
 
     def held(self, rater: str) -> list[Lease]:
         """A rater's leases, living or not, in the order in which they are shown."""

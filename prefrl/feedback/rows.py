@@ -115,6 +115,7 @@ def read_label(row: Any, query: Query, edited: str = "") -> Label:
         time=row["time"],
         status=row["status"] or "ok",
         live=bool(row["live"]),
+        withdrawn=row["ended"] or 0,
         edited=edited,
     )
 

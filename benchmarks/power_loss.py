@@ -249,6 +249,20 @@ def image(base: Path, happened: list[Event], target: Path, coins: random.Random)
     return said.decode().splitlines()[: said.count(b"\n")]
 
 
+def too_early(happened: list[Event]) -> int:
+    """How many lines were acknowledged while something of a database was not yet synced."""
+    waiting: set[str] = set()
+    early = 0
+    for event in happened:
+        if event.kind == "said":
+            early += bool(waiting - {"labels.jsonl"})  # the mirror may lag
+        elif event.kind == "sync":
+            waiting.discard(event.file)
+        else:
+            waiting.add(event.file)
+    return early
+
+
 def power_cuts(folder: Path, *, images: int, rounds: int, seed: int) -> Counter[str]:
     """How many images were whole, lacked something that was acknowledged, or were damaged."""
     base, coins = folder / "base", random.Random(seed)
@@ -256,7 +270,7 @@ def power_cuts(folder: Path, *, images: int, rounds: int, seed: int) -> Counter[
         ask(store, 10**6)  # so that the journals are there
     shutil.copytree(folder / "run", base)
     happened = trace(folder / "run", rounds)
-    found: Counter[str] = Counter(events=len(happened))
+    found: Counter[str] = Counter(events=len(happened), too_early=too_early(happened))
     for number in range(images):
         target = folder / f"image {number}"
         told = image(base, happened[: coins.randint(1, len(happened))], target, coins)

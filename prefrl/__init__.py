@@ -4,6 +4,7 @@
     run   = prefrl.train("ALE/Pong-v5", labels=1400, out="runs/pong")
     store = prefrl.FeedbackStore.open("runs/pong")
     model = prefrl.RewardModel.load("runs/pong")
+    model = prefrl.fit("runs/pong", without=["bob"])
     venv  = prefrl.sb3.LearnedRewardVecEnv(env, model)
 
 Every name loads when it is first used: `import prefrl` alone brings in neither torch nor
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
     from envs import make_vec
     from prefrl.errors import UserError
     from prefrl.feedback import FeedbackStore
+    from prefrl.refit import fit
     from prefrl.rewards import RewardModel
     from prefrl.run import train
 
 __version__ = "0.1.0"
-__all__ = ["FeedbackStore", "RewardModel", "UserError", "make_vec", "sb3", "train"]
+__all__ = ["FeedbackStore", "RewardModel", "UserError", "fit", "make_vec", "sb3", "train"]
 
 _HOMES = {
     "FeedbackStore": "prefrl.feedback",
     "RewardModel": "prefrl.rewards",
     "UserError": "prefrl.errors",
+    "fit": "prefrl.refit",
     "make_vec": "envs",
     "train": "prefrl.run",
 }

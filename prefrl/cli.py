@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import keyword
 import logging
 import os
 import sqlite3
@@ -22,8 +23,15 @@ COMMANDS = {
     "eval": "true return of a run's newest policy",
     "watch": "see a run's newest policy play, or record it",
     "rate": "compare clips of a run yourself, in a window",
-    "report": "draw learning.png again, and a table of runs",
+    "fit": "fit a new reward model to the answers of a run",
+    "clips": "films of queries: the answers, and what the reward model thinks",
+    "report": "curves, figures and the reward model's worst mistakes again, and a table of runs",
     "raters": "how well the raters of a run rate; --forget NAME removes one",
+    "export": "the answers of a run as CSV, JSON lines or Parquet",
+    "import": "answers from such a file into a run",
+    "gold": "items whose right answer is known, to get to know raters",
+    "pack": "clips and questions into a file, for a rater on another machine",
+    "merge": "the answers to such a pack into its run",
     "tasks": "list the tasks",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141
@@ -65,7 +73,8 @@ def _dispatch(args: list[str]) -> None:
     elif command == "--version":
         print(f"prefrl {__version__}")
     elif command in COMMANDS:
-        module = importlib.import_module(f"prefrl.commands.{command}")
+        name = f"{command}_" if keyword.iskeyword(command) else command
+        module = importlib.import_module(f"prefrl.commands.{name}")
         module.main(args[1:], prog=f"prefrl {command}")
     else:
         hint = nearest(command, COMMANDS) or f"known: {', '.join(COMMANDS)}"

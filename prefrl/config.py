@@ -50,6 +50,9 @@ class QueryConfig:
     """Share of the labels asked before the policy learns."""
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
+    restart: bool = False
+    """Until the first fit, begin every rollout at a reset: where a random policy soon falls, the
+    moments before are rare, and tell most."""
     strategy: Literal["uniform", "disagreement", "promising"] = "uniform"
     """Pairs drawn at random; those on which the ensemble disagrees most, which sometimes harms
     (Christiano et al. 2017, section 3.3); or those with a segment that may have done best."""
@@ -92,6 +95,11 @@ class TrainConfig:
     labels are waited for; synthetic raters answer at once."""
     reward: Literal["learned", "true"] = "learned"
     """What the policy is trained on; "true" shows it the score, as the baseline."""
+    reward_model: str | None = None
+    """Directory of a reward model, a run's or what `prefrl fit` wrote, to train on as it is:
+    nobody is asked anything."""
+    reward_model_sha256: str | None = None
+    """Of its weights; written down by itself at the start, so that no other takes its place."""
     labels: int = 1400
     """Comparisons to ask for."""
     steps: int = 1_000_000
@@ -193,8 +201,8 @@ def read_toml(path: Path) -> TrainConfig:
     return from_dict(TrainConfig, data)
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """`name: old, now new` for every setting that differs."""
+def differences(old: Any, new: Any) -> list[str]:
+    """`name: old, now new` for every setting in which two of a kind differ."""
     flat_old, flat_new = _flatten(to_dict(old)), _flatten(to_dict(new))
     return [
         f"{name} was {flat_old[name]}, now {flat_new[name]}"

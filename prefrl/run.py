@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from envs import Task, find_task, make_vec
 from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
+from prefrl.final_report import write_report
+from prefrl.frozen import frozen_defaults, frozen_model
 from prefrl.loop.report import write_learning_curves
 from prefrl.loop.rundir import RunDir, RunLock
-from prefrl.loop.state import Run, choose_device, set_threads
+from prefrl.loop.state import Run, choose_device, set_threads, spaces_of
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
 
@@ -41,19 +41,24 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
     Raises:
         UserError: an unknown setting or value; nothing has been created.
     """
-    config = from_dict(TrainConfig, merged(to_dict(recipe_for(task)), settings))
+    recipe = recipe_for(task)
+    if settings.get("reward_model") is not None:
+        settings["reward_model"] = str(settings["reward_model"])
+        recipe = frozen_defaults(recipe, Path(settings["reward_model"]))
+    config = from_dict(TrainConfig, merged(to_dict(recipe), settings))
     return run(config, out=Path(out) if out else default_directory(config.task))
 
 
 def run(config: TrainConfig, *, out: Path) -> RunDir:
     """Start the run of `config` in `out`, or go on with it; returns when done or stopped."""
-    _keep_freed_memory()
+    keep_freed_memory()
     _check(config, find_task(config.task))
     schedule = make_schedule(config)
     rater = make_rater(config)
-    set_threads(config.threads)
     device = choose_device(config.device)
+    set_threads(config.threads)
     venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options())
+    model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
     directory = RunDir.prepare(out, config)
     with (
         RunLock(directory),
@@ -68,6 +73,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
             schedule=schedule,
             store=store,
             device=device,
+            model=model,
         )
         if rater is None:
             store.set_instructions(instructions(find_task(config.task)))
@@ -130,6 +136,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _headline(config: TrainConfig, out: Path) -> str:
     if config.reward == "true":
         source = "its true reward (baseline)"
+    elif config.reward_model is not None:
+        source = f"the reward model in {config.reward_model}"
     else:
         who = "people" if config.rater == "human" else repr(config.rater)
         source = f"{config.labels:,} labels by {who}"
@@ -137,13 +145,18 @@ def _headline(config: TrainConfig, out: Path) -> str:
 
 
 def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
-    """The curves, and once the run is complete the film."""
-    log.info("curves: %s", write_learning_curves(directory))
+    """The curves, and once the run is complete the film and the report."""
     if not done:
+        log.info("curves: %s", write_learning_curves(directory))
         log.info("stopped: the same command goes on from here")
         return
-    if not config.video:
-        return
+    if config.video:
+        _film(directory)
+    log.info("report: %s", write_report(directory, films=config.video))
+
+
+def _film(directory: RunDir) -> None:
+    """Of the final policy, where this machine can draw it."""
     player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False)
     try:
         check_drawing(player.venv.task)
@@ -162,11 +175,6 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"a segment of {length} steps does not fit into a rollout of {config.rollout_steps}: "
             "raise rollout_steps or lower queries.segment_steps"
         )
-    kind = config.device.split(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device: got {config.device!r}, wanted auto, cpu or cuda")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: got 'cuda', but torch finds no CUDA device here; use --device cpu")
 
 
 def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:
@@ -175,7 +183,7 @@ def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:
     return FeedbackStore.create(directory.path, task=config.task, seed=config.seed)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc reuse large blocks: 10-15 % of Pong's time goes into page faults otherwise."""
     if not sys.platform.startswith("linux"):
         return

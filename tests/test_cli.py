@@ -64,6 +64,8 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "--config gone.toml cannot be read"),
         (["eval", "gone"], "gone is not a run directory"),
         (["eval"], "Missing from prefrl eval: RUN"),
+        (["fit"], "no run: wanted `prefrl fit RUN`"),
+        (["fit", "gone"], "gone is not a run directory"),
         (["report"], "no run: wanted `prefrl report RUN...`"),
         (["watch", "gone", "--record", "x.avi"], "wanted a name ending in .mp4"),
     ],
@@ -99,9 +101,36 @@ def test_settings_come_from_recipe_then_file_then_command_line(nowhere, monkeypa
     assert str(got["out"]) == "there"
 
 
-def test_a_run_leaves_curves_and_a_film(finished):
+def test_a_run_leaves_curves_a_film_and_a_page(finished):
     assert (finished / "report" / "learning.png").stat().st_size > 10_000
     assert (finished / "videos" / "final.mp4").stat().st_size > 1_000
+    page = (finished / "report" / "index.html").read_text()
+    assert "1,280 of 1,280" in page
+    assert 'href="../videos/final.mp4"' in page
+
+
+def test_films_of_queries_are_written(finished, capsys):
+    capsys.readouterr()
+    assert main(["clips", str(finished), "--last", "2"]) == 0
+    newest = capsys.readouterr().out.split()
+    assert [os.path.getsize(path) > 1_000 for path in newest] == [True, True]
+    id = os.path.basename(newest[1]).removesuffix(".mp4")
+    assert main(["clips", str(finished), "--query", id[:8]]) == 0
+    assert capsys.readouterr().out.split() == [newest[1]]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--query", "nothing"], "got 'nothing', which 0 queries of"),
+        (["--query", ""], "got '', which 8 queries of"),
+        (["--last", "0"], "last: got 0, wanted 1 or more"),
+        (["--query", "a", "--mistakes"], "wanted one of the two"),
+        (["--reward-model", "gone"], "no reward model in gone"),
+    ],
+)
+def test_a_film_of_what_is_not_there_is_refused(argv, said, finished, capsys):
+    assert said in complaint(["clips", finished, *argv], capsys)
 
 
 @pytest.mark.parametrize("argv", [["--resume"], [*SMALL, "--resume"], SMALL])

@@ -42,7 +42,11 @@ COMPOSITION_ROOT = (
     "prefrl.cli",
     "prefrl.commands",
     "prefrl.film",
+    "prefrl.final_report",
+    "prefrl.frozen",
+    "prefrl.query_films",
     "prefrl.recipes",
+    "prefrl.refit",
     "prefrl.run",
     "prefrl.sb3",
     "prefrl.bench",
@@ -53,6 +57,7 @@ ONLY_IN = {
     "transformers": ("prefrl.language",),
     "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
     "ale_py": ("envs", "benchmarks"),
+    "pyarrow": ("prefrl.feedback.files",),
 }
 """Package -> the modules that may import it, at the top or inside a function."""
 WITHOUT_TORCH = ("prefrl.feedback", "clip_viewer", "envs", "prefrl.errors")

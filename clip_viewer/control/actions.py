@@ -18,6 +18,8 @@ class Action(Enum):
     """`Press.number` says which."""
     PICK = auto()
     """A clip or a text was clicked; `Press.number` is its place on the screen, from 0."""
+    DROP = auto()
+    """The clip at `Press.number` was dragged to the rank `Press.place`, from 0; None: away."""
     SKIP = auto()
     PAUSE = auto()
     FRAME_BACK = auto()
@@ -51,6 +53,6 @@ class Press:
     key: str
     """The raw input, as it is stored with an answer: "Left", "pad A", "mouse"."""
     number: int = 0
-    """Of NUMBER, PICK and SCROLL."""
+    """Of NUMBER, PICK, DROP and SCROLL."""
     place: int | None = None
-    """Of SCROLL: the pane under the mouse; None: all of them."""
+    """Of SCROLL: the pane under the mouse; None: all of them. Of DROP: the rank."""

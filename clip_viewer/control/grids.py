@@ -25,19 +25,20 @@ class RankingQuestion(Question):
 
     def __init__(self, controller: Controller, item: Item) -> None:
         super().__init__(controller, item)
-        self.order: list[list[int]] = []
-        """Places on the screen, best first; an inner list is a tie."""
+        self.slots: list[list[int]] = [[] for _ in item.places]
+        """Rank, from 0 -> the places on the screen that have it; two or more are a tie."""
         self.tie = False
         """Does the next one share the rank of the last?"""
         self.aim = 0
+        self._placed: list[int] = []  # places in the order in which they got their ranks
 
     @property
     def ranked(self) -> list[int]:
         """All places that have a rank."""
-        return [place for rank in self.order for place in rank]
+        return [place for slot in self.slots for place in slot]
 
     def press(self, press: Press) -> None:
-        undoing = press.action is Action.UNDO and self.order and self.given is None
+        undoing = press.action is Action.UNDO and self._placed and self.given is None
         if undoing and not self.item.broken:
             self._take_back()
         else:
@@ -50,8 +51,10 @@ class RankingQuestion(Question):
             self._place(press.number - 1)
         elif press.action is Action.PICK:
             self._place(press.number)
+        elif press.action is Action.DROP:
+            self._drop(press.number, press.place)
         elif press.action is Action.UP:
-            self.tie = bool(self.order) and not self.tie
+            self.tie = bool(self._placed) and not self.tie
         elif press.action is Action.DOWN:
             self.give(CANNOT, press)
         elif press.action is Action.ENTER:
@@ -70,43 +73,69 @@ class RankingQuestion(Question):
             self._place(self.aim)
             return
         assigned = self.item.assignment.order
-        order = tuple(tuple(sorted(assigned[p] for p in rank)) for rank in self.order)
+        order = tuple(tuple(sorted(assigned[p] for p in slot)) for slot in self.slots if slot)
         flash = Flash(text="Ranked", mark="number")
         self.give(Given(reply=Ranking(order=order), flash=flash), press)
 
     def _place(self, place: int) -> None:
-        """Give it the next rank, or take its rank away."""
-        if not 0 <= place < len(self.item.places):
+        """Give it the best free rank, or take its rank away."""
+        if not 0 <= place < len(self.slots):
             return
         if place in self.ranked:
-            self.order = [kept for r in self.order if (kept := [p for p in r if p != place])]
+            self._lift(place)
             self.tie = False
             return
-        self._append(place)
-        left = [p for p in range(len(self.item.places)) if p not in self.ranked]
-        if len(left) == 1 and not self.tie:
-            self._append(left[0])
+        shared = self._rank(self._placed[-1]) if self.tie else None
+        self._put(place, self.slots.index([]) if shared is None else shared)
+        self.tie = False
+        self._place_last()
+
+    def _drop(self, place: int, rank: int | None) -> None:
+        """It was dragged to a rank, from which others make way, or away from all of them."""
+        if not 0 <= place < len(self.slots):
+            return
+        self._lift(place)
+        self.tie = False
+        if rank is not None and 0 <= rank < len(self.slots):
+            free = [i for i, slot in enumerate(self.slots) if not slot]
+            gap = next((i for i in free if i >= rank), free[-1])
+            self.slots.insert(rank, self.slots.pop(gap))
+            self._put(place, rank)
+            self._place_last()
+
+    def _put(self, place: int, rank: int) -> None:
+        self.slots[rank].append(place)
+        self._placed.append(place)
+
+    def _lift(self, place: int) -> None:
+        """It has no rank any more, if it had one."""
+        self.slots = [[p for p in slot if p != place] for slot in self.slots]
+        self._placed = [p for p in self._placed if p != place]
+
+    def _place_last(self) -> None:
+        """Where one is left there is nothing to choose."""
+        left = [p for p in range(len(self.slots)) if p not in self.ranked]
+        if len(left) == 1:
+            self._put(left[0], self.slots.index([]))
         elif left:
             self.aim = left[0]
 
-    def _append(self, place: int) -> None:
-        if self.tie:
-            self.order[-1].append(place)
-        else:
-            self.order.append([place])
-        self.tie = False
+    def _rank(self, place: int) -> int | None:
+        return next((i for i, slot in enumerate(self.slots) if place in slot), None)
 
     def _take_back(self) -> None:
         if self.tie:
             self.tie = False
-            return
-        self.order[-1].pop()
-        if not self.order[-1]:
-            self.order.pop()
+        else:
+            self._lift(self._placed[-1])
+
+    def body(self) -> QuestionBody:
+        return replace(super().body(), slots=tuple(tuple(slot) for slot in self.slots))
 
     def pane(self, place: int) -> Pane:
-        rank = next((i + 1 for i, r in enumerate(self.order) if place in r), None)
-        return replace(super().pane(place), mark="number", rank=rank, aimed=place == self.aim)
+        rank = self._rank(place)
+        shown = None if rank is None else rank + 1
+        return replace(super().pane(place), mark="number", rank=shown, aimed=place == self.aim)
 
     def answers(self) -> tuple[Hint, ...]:
         count = len(self.item.places)

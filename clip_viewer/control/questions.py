@@ -253,6 +253,7 @@ class Question(Screen):
             speed=play.speed if play else 1.0,
             practice=self.item.assignment.query.purpose == "practice",
             value=None,
+            slots=(),
             flash=self.given.flash if self.given and flashing else None,
             verdict=self.verdict,
             nudge=self.controller.clock() - self._nudged_at < NUDGE_SECONDS,

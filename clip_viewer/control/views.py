@@ -121,6 +121,8 @@ class QuestionBody:
     """Not counted."""
     value: int | None
     """Of a rating: the number aimed at."""
+    slots: tuple[tuple[int, ...], ...]
+    """Of a ranking: rank, from 0 -> the places that have it."""
     flash: Flash | None
     """The choice just made."""
     verdict: Verdict | None

@@ -13,10 +13,10 @@ from ..control.material import Broken, Clip
 from ..control.views import Mark, Pane, QuestionBody
 from . import theme
 from .pen import BODY, LARGE, SMALL, TITLE, Pen, wrap
+from .ranks import RANKS, draw_dragged, draw_ranks, ranks_height
 
 WHOLE = 0.9  # of the room that a whole factor must fill, to be taken
 SHARP = 1.5  # factor from which pixels stay squares, smooth only at their edges
-RANKS = ("1st", "2nd", "3rd", "4th", "5th", "6th")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ def fit(width: int, height: int, room: tuple[int, int]) -> Fit:
 def draw_question(pen: Pen, area: Rect, body: QuestionBody) -> None:
     """What is asked, the clips, and the clock they share."""
     top = draw_asked(pen, area, body)
-    bottom = area.bottom - (pen.px(64) if body.form == "rating" else 0)
+    below = {"rating": pen.px(64), "ranking": ranks_height(pen, area)}.get(body.form, 0)
+    bottom = area.bottom - below
     bar = pen.px(26) if body.position is not None else 0
     room = Rect(area.left, top, area.width, max(bottom - bar - top, 1))
     cells = grid(room, len(body.panes), pen.px(18), _shape(body))
@@ -54,8 +55,12 @@ def draw_question(pen: Pen, area: Rect, body: QuestionBody) -> None:
     if body.position is not None:
         _draw_clock(pen, Rect(whole.left, whole.bottom, whole.width, bar), body)
     if body.form == "rating":
-        _draw_scale(pen, Rect(area.left, bottom, area.width, pen.px(64)), body)
+        _draw_scale(pen, Rect(area.left, bottom, area.width, below), body)
+    elif body.form == "ranking" and below:
+        draw_ranks(pen, Rect(area.left, bottom, area.width, below), body)
     draw_flash(pen, whole, shown, body)
+    if body.form == "ranking":
+        draw_dragged(pen, shown, body)
 
 
 def draw_asked(pen: Pen, area: Rect, body: QuestionBody) -> int:
@@ -168,6 +173,7 @@ def _draw_border(pen: Pen, area: Rect, place: int, pane: Pane, body: QuestionBod
     if body.form == "comparison":
         _draw_side(pen, around, place, pane.mark)
     elif body.form == "ranking":
+        pen.drawn.clips.append((area, place))
         _draw_rank(pen, area, place, pane)
 
 

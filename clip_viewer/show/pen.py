@@ -35,12 +35,24 @@ class Drawn:
     """Where a click means what; later ones lie over earlier ones."""
     panes: list[tuple[Rect, int]] = field(default_factory=list)
     """Where the wheel scrolls which text; -1 is the prompt."""
+    clips: list[tuple[Rect, int]] = field(default_factory=list)
+    """What can be dragged, by its place on the screen; later ones lie over earlier ones."""
+    ranks: list[tuple[Rect, int]] = field(default_factory=list)
+    """Where it can be dropped, by rank."""
     limits: dict[int, int] = field(default_factory=dict)
     """How many lines each text can be scrolled."""
 
     def hit(self, point: tuple[int, int]) -> Press | None:
         """What a click there means."""
         return next((p for r, p in reversed(self.zones) if r.collidepoint(point)), None)
+
+    def clip_at(self, point: tuple[int, int]) -> int | None:
+        """Which clip can be dragged from there."""
+        return next((n for r, n in reversed(self.clips) if r.collidepoint(point)), None)
+
+    def rank_at(self, point: tuple[int, int]) -> int | None:
+        """Which rank a clip dropped there gets."""
+        return next((n for r, n in self.ranks if r.collidepoint(point)), None)
 
     def pane_at(self, point: tuple[int, int]) -> int | None:
         """Which text is there."""
@@ -53,12 +65,18 @@ class Pen:
     Args:
         scale: of letters and buttons, on top of what the window's size asks for.
         pointer: where the mouse is.
+        dragged: the place of the clip that it drags.
     """
 
     def __init__(
-        self, surface: pygame.Surface, *, scale: float, pointer: tuple[int, int] | None
+        self,
+        surface: pygame.Surface,
+        *,
+        scale: float,
+        pointer: tuple[int, int] | None,
+        dragged: int | None = None,
     ) -> None:
-        self.surface, self.pointer = surface, pointer
+        self.surface, self.pointer, self.dragged = surface, pointer, dragged
         width, height = surface.get_size()
         fit = min(width / WINDOW[0], height / WINDOW[1])
         self.unit = max(fit, 0.42) * scale

@@ -15,10 +15,15 @@ from .texts import draw_edit, draw_texts
 
 
 def draw(
-    surface: pygame.Surface, view: View, *, scale: float, pointer: tuple[int, int] | None
+    surface: pygame.Surface,
+    view: View,
+    *,
+    scale: float,
+    pointer: tuple[int, int] | None,
+    dragged: int | None = None,
 ) -> Drawn:
-    """Draw a view; returns where a click or the wheel means what."""
-    pen = Pen(surface, scale=scale, pointer=pointer)
+    """Draw a view; returns where a click, a drag or the wheel means what."""
+    pen = Pen(surface, scale=scale, pointer=pointer, dragged=dragged)
     surface.fill(theme.GROUND)
     middle, legend = _split(pen, view)
     if view.header is not None:

@@ -10,6 +10,7 @@ from ..control.actions import Action
 from ..control.controller import Controller
 from ..control.views import View
 from . import clips, theme
+from .drag import Drag
 from .keys import key_name, press_of, wheel
 from .pads import Pads
 from .pen import Drawn
@@ -47,7 +48,8 @@ class Window:
         self._pads: Pads | None = None  # looking for pads takes time: after the first picture
         self._repeats = self._swallows = False
         self._pointer: tuple[int, int] | None = None
-        self._seen: tuple[View, tuple[int, int], tuple[int, int] | None] | None = None
+        self._drag: Drag | None = None
+        self._seen: tuple[View, tuple[int, int], tuple[int, int] | None, int | None] | None = None
         self.drawn = Drawn()
         self.pictures = 0
         """How many times the window was drawn."""
@@ -82,11 +84,13 @@ class Window:
     def _show(self, view: View) -> None:
         """Draw, if something differs from what is on the screen."""
         surface = pygame.display.get_surface() or self._surface
-        seen = (view, surface.get_size(), self._hovered())
+        dragged = self._drag.place if self._drag and self._drag.moved else None
+        hovered = self._hovered() if dragged is None else self._pointer
+        seen = (view, surface.get_size(), hovered, dragged)
         if seen == self._seen:
             return
         self._seen, self._surface = seen, surface
-        self.drawn = draw(surface, view, scale=self.scale, pointer=self._pointer)
+        self.drawn = draw(surface, view, scale=self.scale, pointer=self._pointer, dragged=dragged)
         self._report_limits()
         pygame.display.flip()
         self.pictures += 1
@@ -151,14 +155,32 @@ class Window:
             self.controller.press(wheel(event.y, place))
             return
         self._pointer = event.pos
-        if event.type == pygame.MOUSEBUTTONDOWN and event.button == pygame.BUTTON_LEFT:
-            press = self.drawn.hit(event.pos)
-            if press is not None:
-                self.controller.press(press)
+        if self._drag is not None:
+            self._drag.move(event.pos)
+        if event.type == pygame.MOUSEMOTION or event.button != pygame.BUTTON_LEFT:
+            return
+        if event.type == pygame.MOUSEBUTTONDOWN:
+            self._mouse_down(event.pos)
+        elif self._drag is not None:
+            self._let_go(self._drag, event.pos)
+
+    def _mouse_down(self, at: tuple[int, int]) -> None:
+        """A click counts at once; on what can be dragged it waits for the mouse to go up."""
+        press, place = self.drawn.hit(at), self.drawn.clip_at(at)
+        if place is not None:
+            self._drag = Drag(place=place, start=at, screen=self.controller.front)
+        elif press is not None:
+            self.controller.press(press)
+
+    def _let_go(self, drag: Drag, at: tuple[int, int]) -> None:
+        self._drag = None
+        if drag.screen is self.controller.front:  # else the question has changed meanwhile
+            self.controller.press(drag.press(self.drawn.rank_at(at)))
 
     def _change(self, event: pygame.event.Event) -> None:
         """Of the window itself."""
         if event.type in (pygame.WINDOWFOCUSGAINED, pygame.WINDOWFOCUSLOST):
+            self._drag = None
             self.controller.focus(event.type == pygame.WINDOWFOCUSGAINED)
         elif event.type == pygame.WINDOWLEAVE:
             self._pointer = None
@@ -189,7 +211,12 @@ class Window:
             pygame.key.set_repeat(*(REPEAT_MS if typing else ()))
 
 
-MOUSE = (pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN, pygame.MOUSEWHEEL)
+MOUSE = (
+    pygame.MOUSEMOTION,
+    pygame.MOUSEBUTTONDOWN,
+    pygame.MOUSEBUTTONUP,
+    pygame.MOUSEWHEEL,
+)
 WINDOW = (
     pygame.WINDOWFOCUSGAINED,
     pygame.WINDOWFOCUSLOST,

@@ -47,6 +47,7 @@ class PixelTrunk(nn.Module):
         super().__init__()
         self.dtype = dtype
         self.features = hidden
+        _, self.kernel, self.stride = convs[0]
         layers = []
         for filters, kernel, stride in convs:
             conv = nn.Conv2d(channels, filters, kernel, stride)
@@ -60,10 +61,7 @@ class PixelTrunk(nn.Module):
 
     def prepare(self, frames: Tensor) -> Tensor:
         """[..., H, W, C] uint8 -> [..., H, w, c] patches for `forward`."""
-        first = self.convs[0]
-        patches = to_patches(
-            frames.flatten(0, -4), first.kernel_size[0], first.stride[0], self.dtype
-        )
+        patches = to_patches(frames.flatten(0, -4), self.kernel, self.stride, self.dtype)
         return patches.unflatten(0, frames.shape[:-3])
 
     def forward(self, patches: Tensor) -> Tensor:

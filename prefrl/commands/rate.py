@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class RateArgs:
     """Compare clips of a run, beside its training or after it. F1 explains the keys."""
 
     run: Positional[Path]
-    """Run directory."""
+    """Run directory, or a rating pack (NAME.zip), which is unpacked beside itself."""
     name: str = ""
     """Under which your answers are stored: a pseudonym will do. Default: asked for."""
     scale: float = 1.0
@@ -41,6 +42,10 @@ class RateArgs:
 def main(args: list[str], *, prog: str) -> None:
     """Open the window; returns when it is closed."""
     given = parse(RateArgs, args, prog=prog)
+    if given.run.is_file():
+        from prefrl.feedback.packs import unpack
+
+        given = dataclasses.replace(given, run=unpack(given.run))
     if not (given.run / "labels.db").is_file():
         raise UserError(f"no labels.db in {given.run}: give the directory of a run")
 
@@ -50,9 +55,28 @@ def main(args: list[str], *, prog: str) -> None:
         lambda: _opened(given.run),
         draw=draw_clip,
         directory=given.run,
-        name=given.name,
+        name=given.name or pack_rater(given.run),
         scale=given.scale,
     )
+    _give_answers(given.run)
+
+
+def _give_answers(run: Path) -> None:
+    """Of an unpacked pack: into a file that can be sent back."""
+    from prefrl.feedback import FeedbackStore
+    from prefrl.feedback.packs import answers_path, is_pack, pack_answers
+
+    if is_pack(run):
+        out = answers_path(run)
+        with FeedbackStore.open(run) as store:
+            print(f"{out}: {pack_answers(store, out):,} answers; send it back")
+
+
+def pack_rater(run: Path) -> str:
+    """For whom an unpacked pack is; "" for anybody, and in a run."""
+    from prefrl.feedback.packs import is_pack, read_note
+
+    return read_note(run).rater if is_pack(run) else ""
 
 
 @contextmanager
@@ -90,7 +114,11 @@ class RunPlace:
         from prefrl.feedback import Desk
 
         self.close()
-        self._desk = Desk(self.library, rater=name, app=f"prefrl {__version__}")
+        wanted = pack_rater(self.library.directory)
+        if wanted not in ("", name):
+            raise UserError(f"name: got {name!r}, but this pack is for {wanted!r}")
+        app, agreed = f"prefrl {__version__}", self.instructions()
+        self._desk = Desk(self.library, rater=name, app=app, agreed=agreed)
         return self._desk
 
     def close(self) -> None:

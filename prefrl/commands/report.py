@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportArgs:
-    """Draw `report/learning.png` of each run again, and print a table of them all."""
+    """Write `report/index.html` of each run again, and print a table of them all."""
 
     runs: Positional[tuple[Path, ...]]
     """Run directories."""
@@ -32,13 +32,14 @@ def main(args: list[str], *, prog: str) -> None:
     if not given.runs:
         raise UserError("no run: wanted `prefrl report RUN...`")
 
-    from prefrl.loop.report import summarise, write_learning_curves
+    from prefrl.final_report import write_report
+    from prefrl.loop.report import summarise
     from prefrl.loop.rundir import RunDir
 
     runs = [RunDir.existing(path) for path in given.runs]
     summaries = [summarise(run) for run in runs]
     for run in runs:
-        print(write_learning_curves(run))
+        print(write_report(run))
     _print_table(summaries)
 
 

@@ -51,6 +51,7 @@ def main(args: list[str], *, prog: str) -> None:
 
 def _defaults(args: TrainArgs) -> TrainArgs:
     """The run's own settings, or those of the recipe with --config laid over them."""
+    from prefrl.frozen import frozen_defaults
     from prefrl.recipes import recipe_for
     from prefrl.run import merged
 
@@ -60,9 +61,12 @@ def _defaults(args: TrainArgs) -> TrainArgs:
             return _as_args(read_toml(existing.config))
     if not args.task:
         raise UserError("no task: wanted `prefrl train TASK`; `prefrl tasks` lists them all")
-    recipe = to_dict(recipe_for(args.task))
-    changes = _read_changes(args.config, task=recipe["task"])
-    return _as_args(from_dict(TrainConfig, merged(recipe, changes)))
+    recipe = recipe_for(args.task)
+    changes = _read_changes(args.config, task=recipe.task)
+    model = args.reward_model or changes.get("reward_model")
+    if model is not None:
+        recipe = frozen_defaults(recipe, Path(model))
+    return _as_args(from_dict(TrainConfig, merged(to_dict(recipe), changes)))
 
 
 def _existing(out: Path | None) -> RunDir:

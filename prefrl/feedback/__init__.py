@@ -10,16 +10,18 @@ from prefrl.feedback.records import (
     Answer,
     Assignment,
     Changes,
+    Consent,
     Instructions,
     Label,
     Query,
     Viewing,
     answer_id,
 )
+from prefrl.feedback.register import Beat
 from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, agrees
 from prefrl.feedback.schedule import LabelSchedule
 from prefrl.feedback.segment import Provenance, Segment, decode_segment, encode_segment
-from prefrl.feedback.store import Beat, FeedbackStore
+from prefrl.feedback.store import FeedbackStore
 
 __all__ = [
     "ORACLES",
@@ -29,6 +31,7 @@ __all__ = [
     "Beat",
     "Changes",
     "Comparison",
+    "Consent",
     "DamagedSegment",
     "DamagedStore",
     "Desk",

@@ -17,7 +17,7 @@ from typing import Any
 
 from prefrl.errors import UserError
 from prefrl.feedback.errors import DamagedStore, DiskFull
-from prefrl.feedback.schema import Schema, row_sha
+from prefrl.feedback.schema import LISTED, Schema, row_sha, tables
 from prefrl.feedback.turns import Turns
 
 WAIT_SECONDS = 30.0  # for another process to finish its transaction
@@ -135,6 +135,10 @@ class Database:
                 raise self.damaged(f"the {table} {row.get('id')!r} is not what was written")
         return found
 
+    def has(self, table: str, id: str) -> bool:
+        """Is there a row of this id?"""
+        return bool(self.rows(f"SELECT 1 FROM {table} WHERE id = ?", (id,)))
+
     def vacuum(self) -> None:
         """Write the file anew, so that nothing of deleted rows is left in it."""
         with self._explained():
@@ -177,6 +181,10 @@ class Database:
                 f"{self.path} was written by a newer prefrl (schema {version}, this one knows "
                 f"up to {len(schema.migrations)}): update prefrl"
             )
+        listed = frozenset(map(tuple, self.rows(LISTED)))
+        if not blank and listed != tables(schema, version):
+            names = sorted({row[1] for row in listed ^ tables(schema, version)})
+            raise self.damaged(f"its tables are not those of prefrl: {', '.join(names)[:200]}")
         for pragma in (*PRAGMAS, *(["fullfsync=ON"] if sys.platform == "darwin" else [])):
             self._handle.execute(f"PRAGMA {pragma}")
         if schema.checked_at_open:

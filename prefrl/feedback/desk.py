@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -25,10 +25,11 @@ from prefrl.feedback.queue import Lease
 from prefrl.feedback.records import (
     Answer,
     Assignment,
+    Instructions,
     Query,
     Viewing,
+    asked_again,
     check_name,
-    note_text,
     sha256_of,
 )
 from prefrl.feedback.replies import Comparison, Reply
@@ -37,8 +38,8 @@ from prefrl.feedback.store import FeedbackStore
 UNDOABLE = 20  # answers of this sitting that can still be undone
 REPEAT_AFTER = 10  # answers before one is asked again
 REPEAT_AMONG = 200  # older ones are not repeated
-FLAGS_TO_RETIRE = 2  # raters who say that a query is broken
 PACE_OF = 20  # newest answers
+BREAK_SECONDS = 300.0  # between two answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +86,11 @@ class Progress:
     due: int | None
     """Labels the schedule wants by now; None where no trainer has ever run."""
     per_hour: float | None
-    """This rater's pace over the last answers of this sitting; None before the second."""
+    """This rater's pace over the last answers of this sitting, without breaks and without jumps
+    of the clock; None before the second."""
     heartbeat_age: float | None
-    """Seconds since the trainer's last sign of life."""
+    """Seconds since the trainer's last sign of life. One in the future, by a clock that has been
+    set back since, is as old as it is far: a living trainer soon gives another."""
     behind: int | None
     """Labels due that nobody has given."""
     waiting: int
@@ -101,6 +104,8 @@ class Desk:
         store: owned by the caller.
         clock: seconds since 1970; all desks of a store go by clocks that agree.
         app: name and version of what the rater uses; stored with the sitting.
+        agreed: the instructions that the rater knew when agreeing to take part; stored with the
+            moment. None where nobody was asked.
 
     Raises:
         UserError: a name that cannot be printed.
@@ -114,6 +119,7 @@ class Desk:
         config: DeskConfig | None = None,
         clock: Callable[[], float] = time.time,
         app: str = "",
+        agreed: Instructions | None = None,
     ) -> None:
         try:
             check_name("rater", rater)
@@ -123,7 +129,9 @@ class Desk:
         self.clock, self._queue, self._ledger = clock, store.queue, store.ledger
         self._salt = sha256_of("sides", store.task, store.seed)
         self.session = secrets.token_hex(8)
-        store.write_session(id=self.session, rater=rater, app=app[:128], started=clock())
+        store.write_session(
+            id=self.session, rater=rater, app=app[:128], started=clock(), agreed=agreed
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -195,15 +203,9 @@ class Desk:
         """Say that a query is broken; once several raters say so it is asked no more."""
         id = assignment.query.id
         with self.store.writing():
-            flaggers = self._ledger.flaggers(id)
             self._queue.drop(id, self.rater)
-            if self.rater in flaggers:
-                return
-            text = json.dumps({"note": note_text(note)})
-            about = {"query": id, "rater": self.rater, "session": self.session}
-            self._ledger.act("flag", **about, time=self.clock(), answer=text)
-            if len(flaggers) + 1 >= FLAGS_TO_RETIRE:
-                self._queue.retire(id, "flagged")
+            about = {"rater": self.rater, "session": self.session}
+            self._ledger.flag(id, **about, time=self.clock(), note=note)
 
     def undo(self) -> Assignment | None:
         """Withdraw the newest answer among the last 20 of this sitting, and lease it again."""
@@ -224,7 +226,6 @@ class Desk:
         now = self.clock()
         times = self._ledger.times(self.rater)
         recent = self._ledger.times(self.rater, session=self.session)[-PACE_OF:]
-        span = recent[-1] - recent[0] if recent else 0.0
         beat, labels = self.store.last_beat(), self._ledger.trainable()
         cap = self.config.per_window_cap
         return Progress(
@@ -232,8 +233,8 @@ class Desk:
             answered_today=sum(moment >= _midnight(now) for moment in times),
             labels=labels,
             due=beat.labels_due if beat else None,
-            per_hour=3600 * (len(recent) - 1) / span if span > 0 else None,
-            heartbeat_age=max(now - beat.time, 0.0) if beat else None,
+            per_hour=_pace(recent),
+            heartbeat_age=abs(now - beat.time) if beat else None,
             behind=max(beat.labels_due - labels, 0) if beat else None,
             waiting=self._queue.waiting(self.rater, now=now, cap=cap),
         )
@@ -242,6 +243,7 @@ class Desk:
 
     def _renewed(self, now: float, *, living_too: bool) -> list[Lease]:
         """What this rater holds; an expired lease is renewed, unless somebody else took over."""
+        self._queue.end_those_of_the_future(now)
         kept = []
         for lease in self._queue.held(self.rater):
             if lease.lives(now) and not living_too:
@@ -301,13 +303,7 @@ class Desk:
         if not among:
             return None
         original = among[int(len(among) * _uniform(self._salt, self.rater, made))]
-        repeat = dataclasses.replace(
-            self._queue.query(original),
-            purpose="repeat",
-            repeat_of=original,
-            reason="repeat",
-            need=1,
-        )
+        repeat = asked_again(self._queue.query(original))
         self._queue.add(repeat)
         return repeat.id
 
@@ -318,6 +314,12 @@ def screen_order(query: Query, *, salt: str, rater: str) -> tuple[int, ...]:
     places = range(len(query.segments))
     order = sorted(places, key=lambda i: sha256_of("order", salt, asked, rater, i))
     return tuple(reversed(order) if query.repeat_of else order)
+
+
+def _pace(times: Sequence[float]) -> float | None:
+    """Answers an hour."""
+    gaps = [b - a for a, b in pairwise(times) if 0 < b - a <= BREAK_SECONDS]
+    return 3600 * len(gaps) / sum(gaps) if gaps else None
 
 
 def _uniform(*parts: object) -> float:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from prefrl.feedback.database import Database
 from prefrl.feedback.queue import Queue
-from prefrl.feedback.records import Act, Answer, Changes, Label, Query
+from prefrl.feedback.records import Act, Answer, Changes, Label, Query, note_text
 from prefrl.feedback.replies import FORMS, Comparison, Edit, reply_json
 from prefrl.feedback.rows import (
     NOTHING,
@@ -34,6 +34,7 @@ Outcome = Literal["ok", "dup", "extra", "stale"]
 rater; stored, but the query is retired. The last two are not trained on."""
 
 
+FLAGS_TO_RETIRE = 2  # raters who say that a query is broken
 FORGOTTEN = {"edit": reply_json(Edit(text="forgotten")), "flag": NOTHING}
 
 
@@ -76,6 +77,26 @@ class Ledger:
         seq = self.act("undo", query=row["query"], rater=rater, time=time, supersedes=id)
         self._withdraw(row, by=seq)
         self._queue.refresh(self._queue.query(row["query"]))
+
+    def flag(self, query: str, *, rater: str, time: float | None, note: str, session: str) -> bool:
+        """A rater says that a query is broken; once several do, it is asked no more.
+
+        Returns:
+            Was it news? A rater says so once.
+        """
+        flaggers = self.flaggers(query)
+        if rater in flaggers:
+            return False
+        text = json.dumps({"note": note_text(note)})
+        more = {"session": session or None, "answer": text}
+        self.act("flag", query=query, rater=rater, time=time, **more)
+        if len(flaggers) + 1 >= FLAGS_TO_RETIRE:
+            self._queue.retire(query, "flagged")
+        return True
+
+    def edit_became(self, seq: int, segment: str) -> None:
+        """Say which segment came of the edit `seq`, unless that is known."""
+        self._database.insert("edited", hashed({"label": seq, "segment": segment}))
 
     def act(self, kind: str, *, query: str, rater: str, time: float | None, **more: Any) -> int:
         """Write down something that is no answer; returns its `seq`."""
@@ -127,7 +148,7 @@ class Ledger:
         gone = [row for row in rows if after < (row["ended"] or 0) <= now]
         found = {
             seq: label
-            for seq, label in self._labels([*new, *gone]).items()
+            for seq, label in self._labels(filter(is_answer, [*new, *gone])).items()
             if label.status == "ok"
             and label.query.purpose == "normal"
             and (issued_by is None or label.query.policy_step <= issued_by)
@@ -143,7 +164,19 @@ class Ledger:
     def answers(self, *, live: bool) -> list[Label]:
         """All answers, or those that live."""
         where = "WHERE live = 1 ORDER BY seq" if live else "ORDER BY seq"
-        return list(self._labels(self._database.verified("label", where)).values())
+        rows = filter(is_answer, self._database.verified("label", where))
+        return list(self._labels(rows).values())
+
+    def find(self, id: str) -> Label | None:
+        """The answer `id`, a skip too, if it was ever given."""
+        rows = self._database.verified("label", "WHERE id = ?", (id,))
+        return next(iter(self._labels(rows).values()), None)
+
+    def replies(self) -> list[Label]:
+        """All answers ever given, skips among them."""
+        kinds = json.dumps([*FORMS])
+        where = "WHERE kind IN (SELECT value FROM json_each(?)) ORDER BY seq"
+        return list(self._labels(self._database.verified("label", where, (kinds,))).values())
 
     def acts(self) -> list[Act]:
         """All that raters did beside answering."""
@@ -211,9 +244,9 @@ class Ledger:
         if row["live"]:
             self._database.update("label", "seq", hashed({**dict(row), "live": 0, "ended": by}))
 
-    def _labels(self, rows: list[Any]) -> dict[int, Label]:
-        """The answers among `rows`, by `seq`."""
-        rows = [row for row in rows if is_answer(row)]
+    def _labels(self, rows: Iterable[Any]) -> dict[int, Label]:
+        """Rows of replies as labels, by `seq`."""
+        rows = list(rows)
         queries = self._queries(row["query"] for row in rows)
         edited = self._edited([row["seq"] for row in rows if row["kind"] == "edit"])
         return {

@@ -164,13 +164,18 @@ def alpha(
     return _bootstrap(data, lambda part: _alpha(part, level), generator)
 
 
-def kappa(first: Sequence[float], second: Sequence[float]) -> float:
-    """Cohen's kappa of two raters; nan where both always say one and the same."""
-    from sklearn.metrics import cohen_kappa_score
+def kappa(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
+    """Cohen's kappa of two raters (Cohen 1960); nan where both always say one and the same.
 
-    if len(set(first) | set(second)) < 2:
+    >>> kappa([1, 1, 0, 0], [1, 1, 0, 1])  # agree on 3 of 4, by chance on 2
+    0.5
+    """
+    one, other = np.asarray(first), np.asarray(second)
+    kinds = np.union1d(one, other)
+    if len(kinds) < 2:
         return math.nan
-    return float(cohen_kappa_score(first, second))
+    chance = sum(float(np.mean(one == kind) * np.mean(other == kind)) for kind in kinds)
+    return (float(np.mean(one == other)) - chance) / (1 - chance)
 
 
 def _alpha(data: np.ndarray, level: Level) -> float:
@@ -307,8 +312,8 @@ def _mean_kappa(
         found = []
         for row in part[1:]:
             both = ~np.isnan(row)
-            pair = [[str(v) for v in part[i][both]] for i in (0,)] + [[str(v) for v in row[both]]]
-            found.append(kappa(pair[0], pair[1]) if both.sum() > 1 else math.nan)  # type: ignore[arg-type]
+            both &= ~np.isnan(part[0])
+            found.append(kappa(part[0][both], row[both]) if both.sum() > 1 else math.nan)
         sound = [x for x in found if not math.isnan(x)]
         return float(np.mean(sound)) if sound else math.nan
 

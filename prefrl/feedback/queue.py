@@ -1,7 +1,8 @@
 """Which query a rater gets next, and who holds which.
 
 A lease lives from `granted` to `expires`. Clocks jump: a lease that was granted in the future
-does not live either, so that after a jump of an hour a query is asked twice at worst.
+does not live either and ends as soon as it is seen, so that it comes not to life when its time
+has come. After a jump of an hour a query is asked twice at worst.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ WANTED = f"""SELECT queue.query FROM queue JOIN query ON query.id = queue.query
     ORDER BY queue.priority DESC, queue.policy_step DESC, queue.query"""
 CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     AND NOT EXISTS ({DONE_BY_ME.format(id="query.id")})
+    AND NOT EXISTS (SELECT 1 FROM label JOIN query AS twin ON twin.id = label.query
+        WHERE label.rater = :rater AND label.live = 1
+        AND twin.purpose IS NULL AND twin.segments = query.segments)
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = query.id AND lease.rater = :rater)
     AND id NOT IN (SELECT query FROM retired)
-    ORDER BY priority DESC, id LIMIT 1"""
+    ORDER BY priority DESC, id"""
 DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
     AND id NOT IN (SELECT query FROM retired)
     AND ({ANSWERED.format(id="query.id")}) < coalesce(need, 1)"""
@@ -53,8 +57,8 @@ class Lease:
     expires: float
 
     def lives(self, now: float) -> bool:
-        """Is it in force?"""
-        return now < self.expires and self.granted <= now + SLACK
+        """Is it in force, once those of the future have been ended?"""
+        return now < self.expires
 
 
 class Queue:
@@ -69,6 +73,10 @@ class Queue:
         """A query, unless it is there."""
         if self._database.insert("query", query_row(query)):
             self.refresh(query)
+
+    def has(self, id: str) -> bool:
+        """Is there a query `id`?"""
+        return self._database.has("query", id)
 
     def query(self, id: str) -> Query:
         """The query `id`.
@@ -104,6 +112,10 @@ class Queue:
         self._database.insert("retired", hashed({"query": id, "reason": reason}))
         self._database.rows("DELETE FROM queue WHERE query = ?", (id,))
 
+    def wants(self, id: str) -> bool:
+        """Is it open?"""
+        return bool(self._database.rows("SELECT 1 FROM queue WHERE query = ?", (id,)))
+
     def size(self) -> int:
         """How many normal queries are still wanted."""
         return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
@@ -117,8 +129,12 @@ class Queue:
 
     def next_normal(self, rater: str, *, now: float, cap: int | None) -> str | None:
         """The first open query that this rater may still answer."""
-        rows = self._database.rows(f"{WANTED} LIMIT 1", self._about(rater, now, cap))
-        return rows[0][0] if rows else None
+        return next(iter(self.upcoming(rater, now=now, cap=cap, count=1)), None)
+
+    def upcoming(self, rater: str, *, now: float, cap: int | None, count: int) -> list[str]:
+        """The first so many of them."""
+        about = {**self._about(rater, now, cap), "count": count}
+        return [row[0] for row in self._database.rows(f"{WANTED} LIMIT :count", about)]
 
     def waiting(self, rater: str, *, now: float, cap: int | None) -> int:
         """How many open queries this rater could be given."""
@@ -126,10 +142,13 @@ class Queue:
         return int(self._database.rows(sql, self._about(rater, now, cap))[0][0])
 
     def next_control(self, rater: str, purpose: str) -> str | None:
-        """The first gold or practice item that this rater has not seen."""
-        about = {"rater": rater, "purpose": purpose, "skip": SKIP}
-        rows = self._database.rows(CONTROL, about)
-        return rows[0][0] if rows else None
+        """The first gold or practice item whose question this rater has not answered."""
+        return next(iter(self.controls(rater, purpose, count=1)), None)
+
+    def controls(self, rater: str, purpose: str, *, count: int) -> list[str]:
+        """The first so many of them."""
+        about = {"rater": rater, "purpose": purpose, "skip": SKIP, "count": count}
+        return [row[0] for row in self._database.rows(f"{CONTROL} LIMIT :count", about)]
 
     def repeatable(self, rater: str, *, distance: int, last: int) -> list[str]:
         """Queries this rater answered, `distance` to `distance + last` answers ago, once."""
@@ -171,6 +190,11 @@ class Queue:
 
     # ---- leases -----------------------------------------------------------------------
 
+    def end_those_of_the_future(self, now: float) -> None:
+        """The clock has been set back: what was granted before that is over."""
+        sql = "UPDATE lease SET granted = :now, expires = :now WHERE granted > :now + :slack"
+        self._database.rows(sql, {"now": now, "slack": SLACK})
+
     def held(self, rater: str) -> list[Lease]:
         """A rater's leases, living or not, in the order in which they are shown."""
         sql = "SELECT * FROM lease WHERE rater = ? ORDER BY place"
@@ -196,6 +220,12 @@ class Queue:
     def drop(self, id: str, rater: str) -> None:
         """Give it back."""
         self._database.rows("DELETE FROM lease WHERE query = ? AND rater = ?", (id, rater))
+
+    def forget(self, rater: str) -> int:
+        """Drop all that a rater holds; returns how much it was."""
+        held = self.held(rater)
+        self._database.rows("DELETE FROM lease WHERE rater = ?", (rater,))
+        return len(held)
 
     def check(self) -> None:
         """Is the queue what queries, labels and retirements say?

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from prefrl.feedback.replies import FORMS, Comparison, Edit, Reply, fits, plain_text, read_reply
 
@@ -193,6 +194,8 @@ class Label:
     """"extra": the query had all its answers; "stale": it was retired. Kept, not trained on."""
     live: bool = True
     """False once it was undone, replaced or forgotten; skips never live."""
+    withdrawn: int = 0
+    """`seq` of what undid, replaced or forgot it; 0: nothing did."""
     edited: str = ""
     """Id of the segment made from an edit's text, once there is one."""
 
@@ -252,6 +255,26 @@ class Instructions:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """A rater has agreed to take part, knowing these instructions."""
+
+    session: str
+    """The sitting, which names the rater."""
+    version: int
+    """Of the instructions; 0 where only the task's own line was shown."""
+    text_sha: str
+    """SHA-256 of what they said."""
+    time: float
+    """Seconds since 1970."""
+
+
+def asked_again(query: Query) -> Query:
+    """The repeat that tells whether a rater answers a query as before."""
+    about: dict[str, Any] = {"purpose": "repeat", "repeat_of": query.id, "reason": "repeat"}
+    return dataclasses.replace(query, need=1, **about)
+
+
 def answer_id(query: str, rater: str) -> str:
     """The id of the answer of a rater who answers each query once, such as an oracle."""
     return sha256_of("answer", query, rater)
@@ -260,6 +283,11 @@ def answer_id(query: str, rater: str) -> str:
 def sha256_of(*parts: object) -> str:
     """Hex SHA-256 of plain values, the same in every process and on every machine."""
     return hashlib.sha256(json.dumps(parts, allow_nan=False).encode()).hexdigest()
+
+
+def text_sha(text: str) -> str:
+    """Hex SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def note_text(text: str) -> str:
@@ -279,6 +307,11 @@ def check_name(name: str, value: str) -> None:
         raise ValueError(f"{name}: got {value!r}, wanted characters that can be printed")
 
 
+def is_id(value: object) -> bool:
+    """Is it the id of a segment, a query or a pack?"""
+    return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+
+
 def _check_id(name: str, value: str) -> None:
-    if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
+    if not is_id(value):
         raise ValueError(f"{name}: got {value!r}, wanted 64 hexadecimal digits")

@@ -7,8 +7,10 @@ touching old rows. Leases, the queue and the beat have none: they can be lost wi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +105,17 @@ LABELS = Schema(
                 labels_due INTEGER NOT NULL, labels INTEGER NOT NULL, time REAL NOT NULL
             )""",
         ),
+        (
+            """CREATE TABLE consent (
+                id TEXT PRIMARY KEY, session TEXT NOT NULL REFERENCES session (id),
+                version INTEGER NOT NULL, text_sha TEXT NOT NULL, time REAL NOT NULL,
+                row_sha BLOB NOT NULL
+            )""",
+            """CREATE TABLE pack (
+                id TEXT PRIMARY KEY, rater TEXT, queries TEXT NOT NULL, made REAL NOT NULL,
+                row_sha BLOB NOT NULL
+            )""",
+        ),
     ),
 )
 
@@ -123,6 +136,22 @@ CLIPS = Schema(
         ),
     ),
 )
+
+
+@functools.cache
+def tables(schema: Schema, version: int) -> frozenset[tuple[str, ...]]:
+    """(type, name, table, SQL) of all that a database of this version holds."""
+    memory = sqlite3.connect(":memory:")
+    try:
+        for statements in schema.migrations[:version]:
+            for statement in statements:
+                memory.execute(statement)
+        return frozenset(map(tuple, memory.execute(LISTED)))
+    finally:
+        memory.close()
+
+
+LISTED = "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master"
 
 
 def row_sha(row: Mapping[str, Any]) -> bytes:

@@ -55,9 +55,9 @@ class EpisodeStats:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
-        self.returns.extend(state["returns"])
-        self.lengths.extend(state["lengths"])
+        """The inverse of `state`; what was there before is forgotten."""
+        self.returns = deque(state["returns"], maxlen=WINDOW)
+        self.lengths = deque(state["lengths"], maxlen=WINDOW)
         self.count = state["count"]
 
 
@@ -113,7 +113,8 @@ def _cut(path: Path, step: int) -> None:
 class ProgressLine:
     """One line: bar, step, speed, true return, labels, hold-out accuracy, ETA."""
 
-    def __init__(self, total: int, *, step: int) -> None:
+    def __init__(self, total: int, *, step: int, unit: str = "steps") -> None:
+        self._unit = unit
         console = Console()
         self._quiet = not console.is_terminal
         wide = [BarColumn(bar_width=24), TimeElapsedColumn()] if console.width >= 100 else []
@@ -133,7 +134,7 @@ class ProgressLine:
 
     def update(self, step: int, figures: dict[str, float]) -> None:
         """Show the newest figures; a line every half minute where there is no terminal."""
-        note = f"{step:,} steps  {_note(figures)}"
+        note = f"{step:,} {self._unit}  {_note(figures)}"
         self._bar.update(self._task, completed=step, note=note)
         if self._quiet and time.monotonic() - self._last > 30:
             self._last = time.monotonic()

@@ -18,6 +18,7 @@ from torch import Tensor
 from prefrl.agents import Collector, ControlPolicy, make_policy
 from prefrl.agents.policy import compute_dtype
 from prefrl.config import TrainConfig
+from prefrl.errors import UserError
 from prefrl.feedback import (
     FeedbackStore,
     LabelSchedule,
@@ -55,6 +56,7 @@ class Run:
         rater: a synthetic rater who answers at once, or None where people answer in their own
             time, through the store.
         store: owned by the caller.
+        model: fitted already; None: a fresh one.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Run:
         schedule: LabelSchedule,
         store: FeedbackStore,
         device: torch.device,
+        model: RewardModel | None = None,
     ) -> None:
         self.config, self.directory, self.store = config, directory, store
         self.venv, self.rater, self.schedule, self.device = venv, rater, schedule, device
@@ -81,7 +84,7 @@ class Run:
         self.segment_steps: int = config.queries.segment_steps or venv.task.segment_steps
         self._build_generators()
         self._build_agent()
-        self._build_rewards()
+        self._build_rewards(model)
         self.recorder.reset(venv.num_envs)
         self.collector.reset_at(0)
 
@@ -134,9 +137,9 @@ class Run:
             generator=self.window_generator,
         )
 
-    def _build_rewards(self) -> None:
+    def _build_rewards(self, model: RewardModel | None) -> None:
         config = self.config
-        self.model = RewardModel.build(
+        self.model = model or RewardModel.build(
             spaces_of(self.venv),
             config.model,
             dtype=compute_dtype(config.policy.precision, self.device),
@@ -160,8 +163,12 @@ class Run:
         return self.config.reward == "true" or self.config.labels == 0 or self.model.fitted
 
     def labels_due(self) -> int:
-        """Labels the schedule wants by now, over the whole run."""
-        return self.schedule.due(self.step)
+        """Labels the schedule wants by now, over the whole run.
+
+        All of them once no later session fits into the run: this one asks for the rest.
+        """
+        last = self.step + self.config.queries.every > self.config.steps
+        return self.config.labels if last else self.schedule.due(self.step)
 
     def queries_wanted(self) -> int:
         """How many more to ask by now: what is due, less answers and what people still have."""
@@ -273,6 +280,16 @@ class Run:
 
     # ---- checkpoints ------------------------------------------------------------------
 
+    @property
+    def restarts(self) -> bool:
+        """Does the next rollout begin at a reset?"""
+        return self.asks and self.config.queries.restart and not self.model.fitted
+
+    def restart(self) -> None:
+        """Start all environments anew from (seed, step)."""
+        self.collector.reset_at(self.step)
+        self.recorder.reset(self.venv.num_envs)
+
     def checkpoint_due(self) -> bool:
         """Is it time, and is this not the end?"""
         return self.next_checkpoint <= self.step < self.config.steps
@@ -287,8 +304,7 @@ class Run:
         """
         if restart:
             self.next_checkpoint = self.step + self.config.checkpoint_every
-            self.collector.reset_at(self.step)
-            self.recorder.reset(self.venv.num_envs)
+            self.restart()
         write_checkpoint(self.directory.checkpoints, self.step, self._write)
 
     def resume(self) -> bool:
@@ -398,7 +414,16 @@ def has_compiler(device: torch.device) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one."""
+    """`auto` is CUDA where there is one.
+
+    Raises:
+        UserError: another kind of device, or one that is not here.
+    """
+    kind = name.split(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device: got {name!r}, wanted auto, cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: got 'cuda', but torch finds no CUDA device here; use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

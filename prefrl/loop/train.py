@@ -70,6 +70,8 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
             progress.update(run.step, figures | run.latest)
             if run.checkpoint_due():
                 run.checkpoint(restart=True)
+            elif run.restarts:
+                run.restart()
         run.checkpoint(restart=False)
     finally:
         progress.close()

@@ -157,6 +157,19 @@ class LabelBank:
         counts = np.stack([x.counts for x in self._chosen(index)], axis=1)
         return torch.from_numpy(counts).to(self.device, torch.float32)
 
+    @property
+    def segment_ids(self) -> list[str]:
+        """Of the segments kept, in order of arrival."""
+        return list(self._segments)
+
+    def segment_counts(self, ids: Sequence[str]) -> Tensor:
+        """[E, S] how many copies of labels about each segment are in each member's bootstrap."""
+        totals = {i: np.zeros(self.members) for i in ids}
+        for example in self._examples.values():
+            for i in set(example.segments) & totals.keys():
+                totals[i] += example.counts
+        return torch.from_numpy(np.stack(list(totals.values()), axis=1)).to(self.device)
+
     def recent_segments(self, count: int) -> Steps:
         """The steps of the last `count` labelled segments."""
         return self.steps(list(self._segments)[-count:])

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -222,19 +222,22 @@ class RewardModel:
         Raises:
             UserError: no reward model there, or none that is whole.
         """
-        path = _model_directory(Path(directory))
-        about = json.loads((path / ABOUT).read_text())
-        shapes = about["spaces"]
-        spaces = Spaces(**{**shapes, "observation": tuple(shapes["observation"])})
+        saved = find_model(Path(directory))
         model = cls.build(
-            spaces,
-            RewardConfig(**about["settings"]),
-            dtype=DTYPES[about["dtype"]],
+            saved.spaces,
+            RewardConfig(**saved.settings),
+            dtype=DTYPES[saved.dtype],
             device=torch.device(device),
             generator=torch.Generator(),
         )
-        model.restore(load_file(path / WEIGHTS))
+        model.restore(load_file(saved.path / WEIGHTS))
         return model
+
+    @classmethod
+    def load_if_any(cls, directory: str | Path) -> Self | None:
+        """As `load`, or None where no reward model was ever saved."""
+        path = Path(directory)
+        return cls.load(path) if _saved_in(path) else None
 
     def _tensors(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
         """[B, T, *obs], [B, T, *act] on the device."""
@@ -269,14 +272,31 @@ def _network(
     )
 
 
-def _model_directory(path: Path) -> Path:
-    """`path` itself, or the newest whole checkpoint below a run directory."""
-    found: list[Path] = sorted(path.glob(f"checkpoints/step-*/{ABOUT}"), reverse=True)
-    candidates = [x.parent for x in (path / ABOUT, *found) if x.is_file()]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedModel:
+    """What is known of a reward model on disk before its weights are read."""
+
+    path: Path
+    """The directory that holds its two files."""
+    spaces: Spaces
+    settings: dict[str, Any]
+    """Those of `RewardConfig` that scoring needs."""
+    dtype: str
+    sha256: str
+    """Of the weights."""
+
+
+def find_model(path: Path) -> SavedModel:
+    """The reward model in `path` itself, or the newest whole one below a run directory.
+
+    Raises:
+        UserError: none is there, or none that is whole.
+    """
+    candidates = _saved_in(path)
     for candidate in candidates:
         damage = _damage_in(candidate)
         if damage is None:
-            return candidate
+            return _read_about(candidate)
         log.warning("the reward model in %s is damaged (%s): passed over", candidate, damage)
     if candidates:
         raise UserError(
@@ -286,6 +306,24 @@ def _model_directory(path: Path) -> Path:
     raise UserError(
         f"no reward model in {path}: wanted {ABOUT} there or in its checkpoints/; "
         "has the run saved a checkpoint yet?"
+    )
+
+
+def _saved_in(path: Path) -> list[Path]:
+    """Directories with a reward model, whole or not, the newest first."""
+    found: list[Path] = sorted(path.glob(f"checkpoints/step-*/{ABOUT}"), reverse=True)
+    return [x.parent for x in (path / ABOUT, *found) if x.is_file()]
+
+
+def _read_about(path: Path) -> SavedModel:
+    about = json.loads((path / ABOUT).read_text())
+    shapes = about["spaces"]
+    return SavedModel(
+        path=path,
+        spaces=Spaces(**{**shapes, "observation": tuple(shapes["observation"])}),
+        settings=about["settings"],
+        dtype=about["dtype"],
+        sha256=about["sha256"],
     )
 
 

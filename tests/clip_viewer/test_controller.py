@@ -386,6 +386,63 @@ def test_a_tie_with_a_rank_that_was_taken_away_is_no_tie():
     assert [pane.rank for pane in r.controller.view().body.panes] == [None, 1, None]
 
 
+def dropped(r, *drops):
+    """Each clip dragged to a rank, from 0: what each rank then holds."""
+    for place, rank in drops:
+        r.controller.press(Press(action=Action.DROP, key="mouse", number=place, place=rank))
+        r.controller.tick()
+    return r.controller.view().body.slots
+
+
+def test_clips_are_dragged_to_ranks_in_any_order_and_the_last_one_follows():
+    r = room([query((0, 1, 2, 3), form="ranking")]).begin()
+    r.wait(1)
+    assert dropped(r, (2, 3)) == ((), (), (), (2,))
+    assert [pane.rank for pane in r.controller.view().body.panes] == [None, None, 4, None]
+    assert dropped(r, (0, 1), (3, 0)) == ((3,), (0,), (1,), (2,))
+    r.tap(ENTER)
+    assert r.desk.answers[0][1] == Ranking(order=((3,), (0,), (1,), (2,)))
+
+
+@pytest.mark.parametrize(
+    ("drop", "slots"),
+    [
+        ((2, 0), ((2,), (0,), (1,))),  # those it passes make way towards where it came from
+        ((0, 2), ((1,), (2,), (0,))),
+        ((0, 1), ((1,), (0,), (2,))),
+        ((1, 1), ((0,), (1,), (2,))),
+        ((1, None), ((0,), (), (2,))),  # away from the ranks: it has none any more
+        ((7, 0), ((0,), (1,), (2,))),
+    ],
+)
+def test_a_ranked_clip_is_dragged_elsewhere(drop, slots):
+    r = room([query((0, 1, 2), form="ranking")]).begin()
+    r.wait(1)
+    assert dropped(r, (0, 0), (1, 1)) == ((0,), (1,), (2,))
+    assert dropped(r, drop) == slots
+
+
+def test_dropping_on_a_taken_rank_pushes_others_to_the_next_free_one():
+    r = room([query((0, 1, 2, 3), form="ranking")]).begin()
+    r.wait(1)
+    assert dropped(r, (0, 0), (1, 2)) == ((0,), (), (1,), ())
+    assert dropped(r, (3, 0)) == ((3,), (0,), (1,), (2,))
+
+
+def test_keys_and_dragging_mix_and_backspace_takes_back_the_newest():
+    r = room([query((0, 1, 2, 3), form="ranking")]).begin()
+    r.wait(1)
+    assert dropped(r, (2, 1)) == ((), (2,), (), ())
+    r.tap(Action.NUMBER, "1", number=1)  # the best free rank
+    r.tap(UP)
+    r.tap(Action.NUMBER, "4", number=4)  # as good as the first, and then the last one follows
+    assert r.controller.view().body.slots == ((0, 3), (2,), (1,), ())
+    for left in (((0, 3), (2,), (), ()), ((0,), (2,), (), ()), ((), (2,), (), ()), ((),) * 4):
+        r.tap(Action.UNDO)
+        assert r.controller.view().body.slots == left
+    assert r.desk.answers == []
+
+
 def test_an_unfinished_ranking_is_not_sent():
     r = room([query((0, 1, 2), form="ranking")]).begin()
     r.wait(1)

@@ -240,6 +240,82 @@ def test_ranking_rating_and_editing_in_the_window(person):
     assert p.replies == [Ranking(order=((2,), (0,), (1,))), Rating(value=7), Edit(text="the")]
 
 
+def mouse(p, kind, at, **about):
+    p.post(kind, pos=at, **about)
+
+
+def drag(p, start, *way):
+    """Button down, along the way, button up."""
+    mouse(p, pygame.MOUSEBUTTONDOWN, start, button=1)
+    for at in way:
+        mouse(p, pygame.MOUSEMOTION, at, rel=(0, 0), buttons=(1, 0, 0))
+    mouse(p, pygame.MOUSEBUTTONUP, way[-1], button=1)
+
+
+def ranking(person, questions=1):
+    library = FakeLibrary({segment_id(i): pictures(i) for i in range(3 * questions)})
+    asked = [query(range(3 * i, 3 * i + 3), form="ranking") for i in range(questions)]
+    return person(room(asked, library=library)).begin()
+
+
+def rank_at(p, rank):
+    return next(r.center for r, n in p.window.drawn.ranks if n == rank)
+
+
+def slots(p):
+    return p.room.controller.view().body.slots
+
+
+def test_clips_are_dragged_to_their_ranks_with_the_mouse(person):
+    p = ranking(person)
+    drag(p, p.button(Action.PICK, 0), (10, 10), rank_at(p, 2))
+    drag(p, p.button(Action.PICK, 2), rank_at(p, 0))
+    assert slots(p) == ((2,), (1,), (0,))
+    small = next(r.center for r, place in reversed(p.window.drawn.clips) if place == 1)
+    drag(p, small, rank_at(p, 0))  # from the row of ranks itself
+    p.click(p.button(Action.ENTER))
+    assert p.replies == [Ranking(order=((1,), (2,), (0,)))]
+
+
+def test_a_click_on_a_clip_ranks_it_when_the_button_comes_up(person):
+    p = ranking(person)
+    at = p.button(Action.PICK, 1)
+    mouse(p, pygame.MOUSEBUTTONDOWN, at, button=1)
+    assert slots(p) == ((), (), ())
+    mouse(p, pygame.MOUSEBUTTONUP, (at[0] + 3, at[1]), button=1)  # a hand is never still
+    assert slots(p) == ((1,), (), ())
+
+
+def test_a_drag_is_over_when_the_window_loses_the_keyboard(person):
+    p = ranking(person)
+    mouse(p, pygame.MOUSEBUTTONDOWN, p.button(Action.PICK, 1), button=1)
+    mouse(p, pygame.MOUSEMOTION, rank_at(p, 0), rel=(0, 0), buttons=(1, 0, 0))
+    p.post(pygame.WINDOWFOCUSLOST)
+    mouse(p, pygame.MOUSEBUTTONUP, rank_at(p, 0), button=1)
+    assert slots(p) == ((), (), ())
+
+
+def test_a_drag_does_not_reach_into_the_next_question(person):
+    p = ranking(person, questions=2)
+    mouse(p, pygame.MOUSEBUTTONDOWN, p.button(Action.PICK, 1), button=1)
+    mouse(p, pygame.MOUSEMOTION, rank_at(p, 0), rel=(0, 0), buttons=(1, 0, 0))
+    p.press("s")
+    p.turn(0.5)
+    mouse(p, pygame.MOUSEBUTTONUP, rank_at(p, 0), button=1)
+    assert slots(p) == ((), (), ())
+
+
+def test_a_dragged_clip_is_seen_at_the_mouse(person):
+    p = ranking(person)
+    corner = (40, p.screen.get_height() // 2)
+    before = p.pixels()[corner]
+    mouse(p, pygame.MOUSEBUTTONDOWN, p.button(Action.PICK, 2), button=1)
+    mouse(p, pygame.MOUSEMOTION, corner, rel=(0, 0), buttons=(1, 0, 0))
+    assert (p.pixels()[corner] != before).any()
+    mouse(p, pygame.MOUSEBUTTONUP, corner, button=1)
+    assert (p.pixels()[corner] == before).all()
+
+
 def test_the_wheel_scrolls_the_text_under_the_mouse(person):
     library = FakeLibrary(texts={segment_id(0): "long\n" * 200, segment_id(1): "long\n" * 200})
     p = person(room(pairs(1), library=library)).begin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,23 @@ def test_progress_says_where_rater_and_run_stand(tmp_path: Path) -> None:
         assert got.per_hour == pytest.approx(600)
         clock.now += 48 * 3600
         assert desk.progress().answered_today == 0
+
+
+def test_a_sitting_says_which_instructions_the_rater_agreed_to_and_when(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path)
+    clock = Clock()
+    with store:
+        sit(store, "bob")  # was not asked
+        store.set_instructions("nearer is better")
+        known = store.set_instructions("faster is better")
+        desk = Desk(store, rater="ann", clock=clock, agreed=known)
+        (consent,) = store.consents()
+        assert (consent.session, consent.version, consent.time) == (desk.session, 2, clock.now)
+        assert consent.text_sha == hashlib.sha256(b"faster is better").hexdigest()
+        store.check()
+        store.forget("ann")
+        assert store.consents() == []
+        assert [s["rater"] for s in store.sessions()] == ["bob"]
 
 
 def test_a_name_that_cannot_be_printed_is_refused(tmp_path: Path) -> None:

@@ -49,13 +49,90 @@ def test_a_jump_of_an_hour_costs_a_second_asking_at_most(tmp_path: Path, jump: f
         assert len(store.answers()) == 2
 
 
-def test_a_clock_set_back_a_little_frees_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "free"), [(5, 0), (9.9, 0), (10.1, 1), (3600, 1)])
+def test_a_clock_set_back_a_little_frees_nothing(tmp_path: Path, seconds: float, free: int) -> None:
     store, _ = filled(tmp_path, 1)
     clock = Clock()
     with store:
         sit(store, clock=clock).take()
-        clock.now -= 5
-        assert sit(store, "bob", clock=clock).take() == []
+        clock.now -= seconds
+        bob = sit(store, "bob", clock=clock)
+        assert bob.progress().waiting == free
+        assert len(bob.take()) == free
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+@pytest.mark.parametrize("sign", ["heartbeat", "take"])
+def test_a_sign_of_life_after_a_jump_keeps_what_nobody_took(
+    tmp_path: Path, jump: float, sign: str
+) -> None:
+    store, (a,) = filled(tmp_path, 1)
+    clock = Clock()
+    with store:
+        ann, bob = sit(store, clock=clock), sit(store, "bob", clock=clock)
+        ann.take()
+        clock.now += jump
+        getattr(ann, sign)()
+        assert bob.take() == []
+        clock.now += 89  # a lease of 90 s, by the new time
+        assert bob.take() == []
+        clock.now += 2
+        assert [x.query for x in bob.take()] == [a]
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_what_somebody_took_after_a_jump_stays_theirs(tmp_path: Path, jump: float) -> None:
+    store, _ = filled(tmp_path, 1)
+    clock = Clock()
+    with store:
+        ann, bob = sit(store, clock=clock), sit(store, "bob", clock=clock)
+        ann.take()
+        clock.now += jump
+        (theirs,) = bob.take()
+        ann.heartbeat()
+        assert ann.take() == []
+        bob.heartbeat()
+        assert bob.take() == [theirs]
+
+
+def test_a_lease_from_a_clock_that_was_ahead_never_comes_to_life(tmp_path: Path) -> None:
+    store, (a,) = filled(tmp_path, 1)
+    clock = Clock()
+    with store:
+        clock.now += 3600
+        sit(store, clock=clock).take()  # and is gone
+        clock.now -= 3600
+        with sit(store, "bob", clock=clock) as bob:
+            assert [x.query for x in bob.take()] == [a]
+        clock.now += 3600 + 20  # its hour has come
+        assert [x.query for x in sit(store, "eve", clock=clock).take()] == [a]
+
+
+def test_an_answer_is_undone_whatever_the_clock_says(tmp_path: Path) -> None:
+    store, (a,) = filled(tmp_path, 1)
+    clock = Clock()
+    with store:
+        ann, bob = sit(store, clock=clock), sit(store, "bob", clock=clock)
+        ann.submit(ann.take()[0], FIRST, None)
+        clock.now -= 3600
+        again = ann.undo()
+        assert again is not None
+        assert (again.query, again.expires) == (a, clock.now + 90)
+        assert bob.take() == []
+        assert store.labels(after=0) == []
+
+
+def test_progress_does_not_believe_a_clock_that_jumped(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path, 9)
+    clock = Clock()
+    with store, sit(store, clock=clock) as ann:
+        store.beat(step=0, labels_due=1, labels=0, now=clock.now)
+        for jump in (6, 6, 3600, 6, -3600, 6):
+            clock.now += jump
+            ann.submit(ann.take(1)[0], FIRST, None)
+        assert ann.progress().per_hour == pytest.approx(600)  # three gaps of 6 s
+        store.beat(step=0, labels_due=1, labels=0, now=clock.now + 3600)
+        assert ann.progress().heartbeat_age == 3600  # before the clock was set back: a dead one
 
 
 def test_a_full_disk_keeps_what_was_acknowledged_and_the_same_answer_can_be_sent_again(

@@ -40,6 +40,7 @@ class Model:
         return sum(q == query and v == "ok" for (q, _), v in self.votes.items())
 
     def renew(self, rater: str, now: float, *, all_of_them: bool) -> None:
+        self.settle(now)
         for query, lease in list(self.leases[rater].items()):
             if self.lives(lease, now) and not all_of_them:
                 continue
@@ -47,6 +48,13 @@ class Model:
                 self.leases[rater][query] = (now, now + LEASE)
             else:
                 del self.leases[rater][query]
+
+    def settle(self, now: float) -> None:
+        """Leases from the future are over."""
+        for leases in self.leases.values():
+            for query, (granted, _) in list(leases.items()):
+                if granted > now + SLACK:
+                    leases[query] = (now, now)
 
     def take(self, rater: str, count: int, now: float) -> list[str]:
         self.renew(rater, now, all_of_them=False)

@@ -7,7 +7,9 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Query, Viewing
 from prefrl.feedback.quality import Quality, RaterQuality, Share, alpha, kappa, measure
@@ -136,6 +138,14 @@ def test_a_fast_clicker_is_flagged(tmp_path: Path) -> None:
         (rater,) = measure(store.feedback(), store.acts()).raters
     assert [w.split(":")[0] for w in rater.warnings] == ["fast clicker"]
     assert (rater.ties.k, rater.fast.k) == (20, 20)
+
+
+def test_kappa_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        one, other = rng.integers(0, 3, (2, 30))
+        wanted = cohen_kappa_score(one, other)
+        assert kappa(one / 2, other / 2) == pytest.approx(wanted)
 
 
 def test_kappa_and_alpha_by_hand() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from prefrl.feedback import FeedbackStore, schema
+from prefrl.feedback import FeedbackStore, Instructions, schema
+from prefrl.feedback.register import PackNote
 from prefrl.feedback.schema import row_sha
 from tests.feedback.helpers import ask, segment
 from tests.feedback.test_store import answer
@@ -82,8 +83,39 @@ def test_a_store_of_the_first_schema_goes_on(old: Path) -> None:
         assert store.submit_many([answer(ASKED[0], rater="bob")]) == ["extra"]
         store.check()
     connection = sqlite3.connect(old / "labels.db")
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.LABELS.migrations),)
     connection.close()
+
+
+def test_a_store_of_the_first_schema_takes_consents_and_packs(old: Path) -> None:
+    with FeedbackStore.open(old) as store:
+        assert store.consents() == []
+        store.write_session(
+            id="s1", rater="bob", app="", started=5.0, agreed=Instructions(version=0, text="near")
+        )
+        with store.writing(answers=False):
+            store.register.note_pack(id="p", rater="bob", queries=[ASKED[0].id], made=6.0)
+    with FeedbackStore.open(old) as store:
+        store.check()
+        assert [c.session for c in store.consents()] == ["s1"]
+        assert store.register.pack("p") == PackNote(
+            id="p", rater="bob", queries=(ASKED[0].id,), made=6.0
+        )
+
+
+@pytest.mark.parametrize("version", range(1, len(schema.LABELS.migrations)))
+def test_every_earlier_schema_leads_to_the_newest(old: Path, version: int) -> None:
+    connection = sqlite3.connect(old / "labels.db")
+    for statements in schema.LABELS.migrations[1:version]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={version}")
+    connection.commit()
+    connection.close()
+    with FeedbackStore.open(old) as store:
+        store.check()
+        assert [x.seq for x in store.labels(after=0)] == [1, 3]
+        assert store.queue.size() == 1
 
 
 def test_queries_are_hashed_as_the_first_schema_hashed_them(old: Path) -> None:

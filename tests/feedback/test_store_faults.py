@@ -140,6 +140,24 @@ def test_another_programs_database_is_refused_and_left_alone(run: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "CREATE TRIGGER sneak AFTER INSERT ON label BEGIN DELETE FROM label; END",
+        "CREATE VIEW sneak AS SELECT * FROM label",
+        "CREATE TABLE sneak (x)",
+        "DROP INDEX one_vote",
+        "ALTER TABLE label ADD COLUMN sneak",
+    ],
+)
+def test_tables_that_are_not_ours_are_refused_before_any_is_read(run: Path, foreign: str) -> None:
+    sql(run / "labels.db", foreign)
+    before = (run / "labels.db").read_bytes()
+    with pytest.raises(DamagedStore, match="its tables are not those of prefrl"):
+        FeedbackStore.open(run)
+    assert (run / "labels.db").read_bytes() == before
+
+
 def test_a_newer_database_is_refused_and_left_alone(run: Path) -> None:
     sql(run / "labels.db", "PRAGMA user_version = 99")
     before = (run / "labels.db").read_bytes()

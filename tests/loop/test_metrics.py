@@ -90,5 +90,6 @@ def test_mean_return_is_over_the_last_hundred_episodes() -> None:
 def test_episode_statistics_come_back_through_json() -> None:
     episodes, back = EpisodeStats(), EpisodeStats()
     episodes.add([1.5, -2.25], [3, 4])
+    back.add([7.0], [7])
     back.restore(json.loads(json.dumps(episodes.state())))
     assert back.figures() == episodes.figures()

@@ -7,7 +7,8 @@ import pytest
 
 from prefrl.config import TrainConfig, write_toml
 from prefrl.errors import UserError
-from prefrl.loop.report import smooth, summarise, write_learning_curves
+from prefrl.loop.axes import smooth
+from prefrl.loop.report import summarise, write_learning_curves
 from prefrl.loop.rundir import RunDir
 
 

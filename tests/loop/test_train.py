@@ -114,7 +114,7 @@ def test_the_dot_is_learned_from_200_comparisons(tmp_path: Path) -> None:
     first = next(r["episode/true_return"] for r in rows if "episode/true_return" in r)
     assert first < -18  # a random walk: about -20
     assert learned > -8  # walking there takes about -5
-    assert max(r.get("feedback/labels", 0) for r in rows) <= settings.labels
+    assert rows[-1]["feedback/labels"] == settings.labels  # all it was granted, and no more
 
 
 def test_no_labels_teach_nothing(tmp_path: Path) -> None:
@@ -161,6 +161,26 @@ class StopAt(Stop):
 
 def untimed(row: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in row.items() if not k.startswith("time/")}
+
+
+def test_until_the_first_fit_every_rollout_begins_at_a_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SHORT | {"steps": 4_480}
+    queries = dataclasses.replace(config().queries, restart=True)
+    with running(tmp_path, config(**settings, queries=queries)) as run:
+        begins: list[tuple[bool, int]] = []
+        add = run.recorder.add
+
+        def noted(experience: Any, *, policy_step: int) -> None:
+            begins.append((run.model.fitted, experience.first_step))
+            add(experience, policy_step=policy_step)
+
+        monkeypatch.setattr(run.recorder, "add", noted)
+        learn(run)
+    # 28 labels are due after the third rollout of 16 segments, for which 48 are too few; the
+    # checkpoint at 3,200 steps, after the fifth, is a reset too
+    assert begins == [(False, 0)] * 4 + [(True, 40), (True, 0), (True, 40)]
 
 
 def test_labels_stored_after_the_last_checkpoint_are_used_when_the_run_comes_by_again(

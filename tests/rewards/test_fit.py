@@ -142,7 +142,7 @@ def test_a_member_does_not_learn_from_what_it_holds_out() -> None:
                 if held:
                     old = fit.bank._examples[query]
                     fit.bank._examples[query] = replace(old, target=1 - old.target)
-        fit._step(index)
+        fit._step(index, chunk=len(index))
         weight = fit.model.network.head.weight  # type: ignore[union-attr]
         return weight.detach().clone(), counts  # type: ignore[union-attr, operator]
 
@@ -156,8 +156,7 @@ def test_a_step_in_chunks_equals_a_step_at_once() -> None:
     def trained(chunk: int) -> list[Tensor]:
         config = RewardConfig(dropout=0.0, batch=10)
         fit = fitter(linear_segments(20), config, LINEAR)
-        fit.chunk = chunk
-        fit._step(torch.arange(10))
+        fit._step(torch.arange(10), chunk=chunk)
         return [p.grad.clone() for p in fit.model.network.parameters() if p.grad is not None]
 
     torch.testing.assert_close(trained(3), trained(10))
@@ -282,8 +281,7 @@ def test_the_output_penalty_weighs_all_chunks_of_a_batch_alike() -> None:
         config = RewardConfig(dropout=0.0, batch=10, output_penalty=2.0)
         fit = fitter(linear_segments(20), config, LINEAR)
         fit.model.network.head.bias.data += 3.0  # type: ignore[union-attr, operator]
-        fit.chunk = chunk
-        fit._step(torch.arange(10))
+        fit._step(torch.arange(10), chunk=chunk)
         grad = fit.model.network.head.bias.grad  # type: ignore[union-attr]
         assert isinstance(grad, Tensor)
         return grad.clone()

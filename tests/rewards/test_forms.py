@@ -294,7 +294,7 @@ def test_plain_comparisons_are_fitted_bit_for_bit_as_before_other_forms_came() -
     for fit in (new, old):
         fit.model.network.train()
     for _ in range(5):
-        new._step(new._draw())
+        new._step(new._draw(), chunk=config.batch)
         old_step(old, old._draw())
     one, two = new.model.state(), old.model.state()
     assert all(torch.equal(one[k], two[k]) for k in one)

@@ -1,0 +1,79 @@
+"""`prefrl clips RUN`: films of queries, with the answers and what the reward model thinks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro.conf import Positional
+
+from prefrl.commands.parse import parse
+from prefrl.errors import UserError
+
+if TYPE_CHECKING:
+    from prefrl.rewards import RewardModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipsArgs:
+    """Write MP4s of queries: clips side by side, who said what, learned and true returns.
+
+    Without --query or --mistakes, those that were answered last.
+    """
+
+    run: Positional[Path]
+    """Run directory."""
+    query: tuple[str, ...] = ()
+    """Ids of queries, or how they begin."""
+    last: int = 8
+    """So many: of the newest, or of the mistakes."""
+    mistakes: bool = False
+    """The comparisons that the reward model gets wrong most confidently, held out from it."""
+    reward_model: Path | None = None
+    """Directory of the reward model that looks at them. Default: the run's own."""
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise UserError(f"last: got {self.last}, wanted 1 or more")
+        if self.query and self.mistakes:
+            raise UserError("query: got some, and --mistakes too; wanted one of the two")
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Choose, draw and print where they are."""
+    given = parse(ClipsArgs, args, prog=prog)
+
+    from envs import find_task
+    from prefrl.feedback import FeedbackStore
+    from prefrl.film import check_drawing
+    from prefrl.loop.mistakes import certain_mistakes
+    from prefrl.loop.state import set_threads
+    from prefrl.query_films import named_queries, newest_queries, tell, write_film
+
+    set_threads(1)
+    with FeedbackStore.open(given.run) as store:
+        check_drawing(find_task(store.task))
+        model = _model(given)
+        if given.query:
+            queries = named_queries(store, given.query)
+        elif given.mistakes:
+            assert model is not None, "`_model` refuses that"
+            wrong = certain_mistakes(model, store, store.labels(after=0), count=given.last)
+            queries = [x.label.query for x in wrong]
+        else:
+            queries = newest_queries(store, given.last)
+        if not queries:
+            print("no query to show: nothing was answered yet, or no held-out answer is mistaken")
+        for query in queries:
+            path = given.run / "videos" / "queries" / f"{query.id[:12]}.mp4"
+            print(write_film(tell(store, query, model), path))
+
+
+def _model(given: ClipsArgs) -> RewardModel | None:
+    """The reward model that was named, or the run's, if it has one already."""
+    from prefrl.rewards import RewardModel
+
+    if given.mistakes or given.reward_model is not None:
+        return RewardModel.load(given.reward_model or given.run)
+    return RewardModel.load_if_any(given.run)

@@ -1,0 +1,105 @@
+"""Training on a reward model that is there already: whose, what it settles, and what must fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from prefrl.config import EnvConfig, TrainConfig, read_toml
+from prefrl.errors import UserError
+from prefrl.loop.checkpoint import newest_checkpoint
+from prefrl.loop.offline import SETTINGS, read_fit
+from prefrl.loop.rundir import RunDir
+from prefrl.rewards import RewardModel, SavedModel, Spaces, find_model
+
+
+def frozen_defaults(config: TrainConfig, path: Path) -> TrainConfig:
+    """`config` with what the reward model in `path` settles: no labels, its shape, its actions.
+
+    Raises:
+        UserError: no whole reward model there, or one of another task.
+    """
+    saved = find_model(path)
+    source = _source(path)
+    if source is not None and source[0] != config.task:
+        raise UserError(
+            f"reward_model: the one in {path} is of {source[0]!r}, not {config.task!r}: "
+            f"give `prefrl train {source[0]}`, or a model of {config.task}"
+        )
+    return dataclasses.replace(
+        config,
+        labels=0,
+        reward_model=str(path),
+        reward_model_sha256=saved.sha256,
+        env=source[1] if source is not None else config.env,
+        model=dataclasses.replace(config.model, **saved.settings),
+    )
+
+
+def frozen_model(
+    config: TrainConfig, out: RunDir, *, spaces: Spaces, device: torch.device
+) -> RewardModel | None:
+    """The model `config` names, or None where it names none; a resumed run holds its own copy.
+
+    Args:
+        spaces: what the environment gives.
+
+    Raises:
+        UserError: it is another one than at the start, was never fitted, or does not fit.
+    """
+    if config.reward_model is None:
+        return None
+    _check_asks_nobody(config)
+    own = newest_checkpoint(out.checkpoints)
+    saved = find_model(own or Path(config.reward_model))
+    if config.reward_model_sha256 not in (None, saved.sha256):
+        raise UserError(
+            f"reward_model: got one with the hash {saved.sha256[:12]} in {saved.path}, wanted "
+            f"{str(config.reward_model_sha256)[:12]}: has its run gone on since? Keep a copy"
+        )
+    _check_fits(saved, config, spaces)
+    model = RewardModel.load(saved.path, device=str(device))
+    if not model.fitted:
+        raise UserError(f"reward_model: the one in {saved.path} was never fitted to any answer")
+    return model
+
+
+def _source(path: Path) -> tuple[str, EnvConfig] | None:
+    """Task and options that a model was fitted for, where its directory says so."""
+    if (path / SETTINGS).is_file():
+        fit = read_fit(path)
+        return fit.task, fit.env
+    run = RunDir(path=path)
+    if run.config.is_file():
+        config = read_toml(run.config)
+        return config.task, config.env
+    return None
+
+
+def _check_asks_nobody(config: TrainConfig) -> None:
+    """A reward model that stays as it is leaves nothing to ask."""
+    for name, wanted in (("labels", 0), ("reward", "learned")):
+        got = getattr(config, name)
+        if got != wanted:
+            raise UserError(f"{name}: got {got!r}, with a frozen reward_model; wanted {wanted!r}")
+    if config.rater == "human":
+        raise UserError("rater: got 'human', but with a frozen reward_model nobody is asked")
+
+
+def _check_fits(saved: SavedModel, config: TrainConfig, spaces: Spaces) -> None:
+    for field in dataclasses.fields(Spaces):
+        wanted, got = getattr(saved.spaces, field.name), getattr(spaces, field.name)
+        if wanted != got:
+            raise UserError(
+                f"reward_model: the one in {saved.path} reads {field.name} {wanted}, "
+                f"but {config.task} gives {got}"
+            )
+    for name, wanted in saved.settings.items():
+        got = getattr(config.model, name)
+        if got != wanted:
+            raise UserError(
+                f"model.{name}: got {got}, but the reward model in {saved.path} has {wanted}: "
+                "leave it out"
+            )

@@ -1,0 +1,254 @@
+"""Rating packs: out, answered elsewhere, and back, with nothing lost and nothing hidden shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prefrl.cli import main
+from prefrl.errors import UserError
+from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Instructions, Viewing
+from prefrl.feedback.desk import screen_order
+from prefrl.feedback.packs import (
+    answers_path,
+    make_pack,
+    merge,
+    pack_answers,
+    read_note,
+    unpack,
+)
+from prefrl.feedback.records import sha256_of
+from tests.feedback.helpers import filled
+from tests.feedback.test_store import answer
+
+FIRST = Comparison(choice="first")
+TOLD = Instructions(version=2, text="nearer is better")
+
+
+def a_run(directory: Path, queries: int = 6) -> FeedbackStore:
+    """Open queries, one gold and one practice item, pictures of one segment."""
+    store, asked = filled(directory, queries)
+    right = {"expected": '{"choice": "first"}'}
+    gold = dataclasses.replace(asked[0], purpose="gold", **right)
+    store.add_queries([gold, dataclasses.replace(asked[1], purpose="practice", **right)])
+    frames = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    store.add_pictures(asked[0].segments[0], frames, fps=10.0)
+    store.set_instructions("closer is better")
+    store.set_instructions(TOLD.text)
+    return store
+
+
+def answered(directory: Path, count: int, rater: str = "ann") -> list[str]:
+    """Answer so many queries of an unpacked pack; returns their ids."""
+    done = []
+    config = DeskConfig(gold_share=0.3, repeat_share=0.0)
+    with FeedbackStore.open(directory) as store:
+        with Desk(store, rater=rater, config=config, agreed=store.instructions()) as desk:
+            for _ in range(count):
+                (one,) = desk.take(1)
+                seen = Viewing(
+                    order=one.order, key="Left", seconds=2.0, first_frame_seconds=0.1,
+                    loops=1.0, speed=1.0, instructions=2,
+                )  # fmt: skip
+                assert desk.submit(one, FIRST, seen) == "ok"
+                done.append(one.query.id)
+        pack_answers(store, answers_path(directory))
+    return done
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """A pack for ann; its run is `run` beside it."""
+    with a_run(tmp_path / "run") as store:
+        make_pack(store, tmp_path / "ann.zip", count=100, rater="ann")
+    return tmp_path / "ann.zip"
+
+
+def test_a_pack_goes_out_is_answered_and_comes_back(packed: Path) -> None:
+    directory = unpack(packed)
+    assert directory == packed.parent / "ann"
+    done = answered(directory, 5)
+    with FeedbackStore.open(packed.parent / "run") as run, FeedbackStore.open(directory) as there:
+        assert merge(run, answers_path(directory)).counts == {"ok": 5}
+        theirs, ours = list(there.feedback()), list(run.feedback())
+        assert [x.query.id for x in ours] == done
+        assert [(x.id, x.reply, x.viewing, x.session, x.time) for x in ours] == [
+            (x.id, x.reply, x.viewing, x.session, x.time) for x in theirs
+        ]
+        assert run.sessions() == there.sessions()
+        assert [c.version for c in run.consents()] == [2]
+        assert run.consents() == there.consents()
+        assert len(run.labels(after=0)) == sum(x.query.purpose == "normal" for x in ours) >= 3
+        run.check()
+
+
+def test_what_is_known_is_left_alone_and_what_is_new_is_added(packed: Path) -> None:
+    directory = unpack(packed)
+    with FeedbackStore.open(packed.parent / "run") as run:
+        answered(directory, 2)
+        assert merge(run, answers_path(directory)).counts == {"ok": 2}
+        assert merge(run, answers_path(directory)).counts == {"dup": 2}
+        assert unpack(packed) == directory  # once more: the same, with its answers
+        answered(directory, 3)
+        assert merge(run, answers_path(directory)).counts == {"dup": 2, "ok": 3}
+
+
+def test_an_answer_undone_elsewhere_is_withdrawn_here(packed: Path) -> None:
+    directory = unpack(packed)
+    with FeedbackStore.open(packed.parent / "run") as run:
+        with FeedbackStore.open(directory) as there, Desk(there, rater="ann") as desk:
+            desk.submit(desk.take(1)[0], FIRST, None)
+            pack_answers(there, answers_path(directory))
+            merge(run, answers_path(directory))
+            desk.undo()
+            pack_answers(there, answers_path(directory))
+        assert merge(run, answers_path(directory)).counts == {"dup": 1, "withdrawn": 1}
+        assert list(run.feedback()) == []
+
+
+def test_repeats_made_elsewhere_arrive_as_repeats(tmp_path: Path) -> None:
+    with a_run(tmp_path / "run", queries=40) as run:
+        make_pack(run, tmp_path / "p.zip", count=100, rater="")
+        directory = unpack(tmp_path / "p.zip")
+        config = DeskConfig(gold_share=0.0, repeat_share=0.5)
+        with FeedbackStore.open(directory) as there, Desk(there, rater="eve", config=config) as d:
+            for _ in range(30):
+                d.submit(d.take(1)[0], FIRST, None)
+            pack_answers(there, answers_path(directory))
+        merge(run, answers_path(directory))
+        repeats = [x for x in run.feedback() if x.query.purpose == "repeat"]
+        assert len(repeats) > 5
+        run.check()
+
+
+def test_sides_lie_as_they_would_have_at_home(packed: Path) -> None:
+    salt = sha256_of("sides", "Dot", 7)
+    with FeedbackStore.open(unpack(packed)) as there, Desk(there, rater="ann") as desk:
+        for one in desk.take(6):
+            assert one.order == screen_order(one.query, salt=salt, rater="ann")
+
+
+def test_nothing_hidden_goes_out(packed: Path) -> None:
+    with FeedbackStore.open(packed.parent / "run") as run:
+        originals = {s.id: s for s in run.segments()}
+        pictures = [run.pictures(s) for s in originals]
+    with FeedbackStore.open(unpack(packed)) as there:
+        for segment in there.segments():
+            assert not segment.true_reward.any()
+            assert segment.clip == originals[segment.id].clip
+            assert np.array_equal(segment.observations, originals[segment.id].observations)
+        queries = {q.purpose: q for q in there.queries()}
+        assert (queries["gold"].expected, queries["practice"].expected) == (
+            "", '{"choice": "first"}',
+        )  # fmt: skip
+        assert there.instructions() == TOLD
+        assert sum(there.pictures(s) is not None for s in originals) == 1
+        assert sum(p is not None for p in pictures) == 1
+        there.check()
+    with zipfile.ZipFile(packed) as file:
+        everything = b"".join(file.read(name) for name in file.namelist())
+    assert b"true_reward" in everything  # the field is there, and zero
+    assert '"choice": "first"' not in file_text(packed, "gold")
+
+
+def file_text(pack: Path, purpose: str) -> str:
+    with zipfile.ZipFile(pack) as file:
+        lines = file.read("queries.jsonl").decode().splitlines()
+    return "".join(line for line in lines if json.loads(line)["purpose"] == purpose)
+
+
+def test_the_most_wanted_go_out_first_and_what_the_rater_has_answered_does_not(
+    tmp_path: Path,
+) -> None:
+    with a_run(tmp_path / "run") as store:
+        newest = store.queue.upcoming("ann", now=0.0, cap=None, count=3)
+        store.submit_many([answer(store.query(newest[0]), "skip", id="s")])
+        make_pack(store, tmp_path / "p.zip", count=2, rater="ann")
+        with FeedbackStore.open(unpack(tmp_path / "p.zip")) as there:
+            packed = [q.id for q in there.queries() if q.purpose == "normal"]
+        assert packed == newest[1:]
+
+
+def test_an_answer_that_came_too_late_is_kept_as_extra(packed: Path) -> None:
+    directory = unpack(packed)
+    done = answered(directory, 4)
+    with FeedbackStore.open(packed.parent / "run") as run:
+        run.submit_many([answer(run.query(done[-1]), rater="bob", id="home")])
+        assert merge(run, answers_path(directory)).counts == {"ok": 3, "extra": 1}
+
+
+def test_an_existing_file_or_folder_is_left_alone(packed: Path) -> None:
+    directory = packed.parent / "ann"
+    directory.mkdir()
+    (directory / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists and is not of"):
+        unpack(packed)
+    assert [p.name for p in directory.iterdir()] == ["thesis.txt"]
+    with FeedbackStore.open(packed.parent / "run") as run:
+        before = packed.read_bytes()
+        with pytest.raises(UserError, match="exists: remove it"):
+            make_pack(run, packed, count=1, rater="")
+        with pytest.raises(UserError, match=r"wanted a name ending in \.zip"):
+            make_pack(run, packed.with_name("labels.db"), count=1, rater="")
+    assert packed.read_bytes() == before
+
+
+def test_nothing_open_makes_no_pack(tmp_path: Path) -> None:
+    store, asked = filled(tmp_path / "run", 1)
+    with store:
+        store.submit_many([answer(asked[0])])
+        with pytest.raises(UserError, match="nothing to pack"):
+            make_pack(store, tmp_path / "p.zip", count=1, rater="")
+    assert not (tmp_path / "p.zip").exists()
+
+
+def test_a_person_who_is_forgotten_is_forgotten_in_packs_too(packed: Path) -> None:
+    pack = read_note(unpack(packed)).id
+    with FeedbackStore.open(packed.parent / "run") as run:
+        alias = run.forget("ann")
+        note = run.register.pack(pack)
+        assert note is not None
+        assert note.rater == alias
+        run.check()
+
+
+def test_the_commands_pack_and_merge(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(packed.parent)
+    assert main(["pack", "run", "--out", "eve.zip", "--queries", "2", "--for", "eve"]) == 0
+    assert "eve.zip: 4 queries" in capsys.readouterr().out  # a gold and a practice item on top
+    answered(unpack(Path("eve.zip")), 2, rater="eve")
+    assert main(["pack", "eve"]) == 0
+    assert "eve-answers.zip: 2 answers" in capsys.readouterr().out
+    assert main(["merge", "run", "eve-answers.zip"]) == 0
+    assert "2 new answers" in capsys.readouterr().out
+    for wrong in (["pack", "run"], ["pack", "eve", "--queries", "3"], ["merge", "run", "eve"],
+                  ["pack", "run", "--out", "x.zip", "--queries", "0"]):  # fmt: skip
+        assert main(wrong) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_rate_opens_a_pack_and_leaves_the_answers_beside_it(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def a_person(opener, *, name, **_):  # type: ignore[no-untyped-def]
+        """In the place of the window."""
+        with opener() as place:
+            desk = place.sit(name)
+            desk.submit(desk.take(1)[0], FIRST, None)
+            with pytest.raises(UserError, match="this pack is for 'ann'"):
+                place.sit("eve")
+
+    monkeypatch.setattr("clip_viewer.rate", a_person)
+    for _ in range(2):
+        assert main(["rate", str(packed)]) == 0
+    assert "ann-answers.zip: 2 answers; send it back" in capsys.readouterr().out
+    with FeedbackStore.open(packed.parent / "run") as run:
+        assert merge(run, packed.with_name("ann-answers.zip")).counts == {"ok": 2}
+        assert {x.rater for x in run.feedback()} == {"ann"}

@@ -1,0 +1,164 @@
+"""Training on a reward model that is there already."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import prefrl
+from envs import make_vec
+from prefrl.cli import main
+from prefrl.config import read_toml
+from prefrl.errors import UserError
+from prefrl.feedback import FeedbackStore, Provenance, Segment
+from prefrl.loop.metrics import read_metrics
+from prefrl.loop.rundir import RunDir
+from prefrl.loop.state import spaces_of
+from prefrl.rewards import RewardConfig, RewardModel, find_model
+from tests.loop.answered import DOT, answered
+
+PENDULUM = "Pendulum-v1"
+SHORT = {"steps": 1_920, "threads": 1, "video": False, "checkpoint_every": 640}
+
+
+def walks(count: int) -> list[Segment]:
+    """Ten steps each of a random walk on the real task, with its real reward."""
+    venv = make_vec(DOT, num_envs=count, seed=3)
+    rng = np.random.default_rng(0)
+    seen, acted, rewards, now = [], [], [], venv.reset_at(0)
+    for _ in range(10):
+        action = rng.integers(0, 5, count)
+        seen.append(now.copy())
+        acted.append(action)
+        now = venv.step(action)[0]
+        rewards.append(venv.score.true_reward)
+    made = []
+    for env in range(count):
+        where = Provenance(task=DOT, seed=3, policy_step=0, env=env, episode=0, t0=0)
+        made.append(
+            Segment(
+                observations=np.stack([x[env] for x in seen]),
+                actions=np.stack([x[env] for x in acted]),
+                true_reward=np.array([x[env] for x in rewards], dtype=np.float64),
+                ended=False,
+                provenance=where,
+                clip=b"",
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward model of the dot, from 150 answers about random walks."""
+    run = tmp_path_factory.mktemp("frozen") / "run"
+    answered(run, sizes=[2] * 150, segments=walks(300))
+    prefrl.fit(run, out=run.with_name("fit"), updates=250, threads=1)
+    return run.with_name("fit")
+
+
+def test_a_policy_learns_the_dot_from_a_frozen_reward_model(fitted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run = prefrl.train(DOT, reward_model=fitted, steps=30_000, threads=1, video=False, out=out)
+    rows = read_metrics(run.metrics)
+    assert rows[-1]["episode/true_return"] > -8  # a random walk takes -20, walking there -5
+    assert rows[-1]["feedback/labels"] == 0
+    with FeedbackStore.open(out) as store:
+        assert store.counts()["queries"] == 0
+    config = read_toml(run.config)
+    assert config.reward_model == str(fitted)
+    assert config.reward_model_sha256 == find_model(fitted).sha256
+    assert config.labels == 0
+    kept, given = RewardModel.load(out).state(), RewardModel.load(fitted).state()
+    assert all(torch.equal(kept[k], given[k]) for k in given)  # not a bit was learned
+
+
+def test_it_goes_on_after_its_source_is_gone_and_refuses_another(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "source", str(tmp_path / "run")
+    shutil.copytree(fitted, source)
+    prefrl.train(DOT, reward_model=source, out=out, **SHORT)
+    assert main(["train", "--resume", "--out", out]) == 0
+    shutil.rmtree(source)
+    assert main(["train", "--resume", "--out", out]) == 0
+    about = next(iter(sorted(Path(out).glob("checkpoints/*/reward_model.json"))))
+    assert json.loads(about.read_text())["sha256"] == find_model(fitted).sha256
+    capsys.readouterr()
+    shutil.rmtree(Path(out) / "checkpoints")
+    other = RewardModel.load(fitted)
+    other.mean += 1.0
+    source.mkdir()
+    other.save(source)
+    assert main(["train", "--resume", "--out", out]) == 2
+    assert "has its run gone on since?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "said"),
+    [
+        (PENDULUM, {}, "is of 'prefrl/Dot-v0', not 'Pendulum-v1'"),
+        (DOT, {"labels": 5}, "labels: got 5, with a frozen reward_model; wanted 0"),
+        (DOT, {"reward": "true"}, "reward: got 'true', with a frozen reward_model"),
+        (DOT, {"rater": "human"}, "with a frozen reward_model nobody is asked"),
+        (DOT, {"model": {"members": 7}}, "model.members: got 7, but the reward model in"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_and_nothing_is_created(
+    task: str, settings: dict[str, object], said: str, fitted: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        prefrl.train(task, reward_model=fitted, out=tmp_path / "run", **SHORT, **settings)
+    assert said in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def loose_model(directory: Path, *, task: str, fitted: bool) -> Path:
+    """A model of a task in a directory that does not say of which."""
+    made = RewardModel.build(
+        spaces_of(make_vec(task, num_envs=1, seed=0)),
+        RewardConfig(members=2),
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        generator=torch.Generator(),
+    )
+    made.fitted = fitted
+    directory.mkdir()
+    made.save(directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("task", "fitted", "said"),
+    [
+        (PENDULUM, True, "reads observation (3,), but prefrl/Dot-v0 gives (4,)"),
+        (DOT, False, "was never fitted to any answer"),
+    ],
+)
+def test_a_model_that_cannot_reward_this_task_is_refused(
+    task: str, fitted: bool, said: str, tmp_path: Path
+) -> None:
+    model = loose_model(tmp_path / "model", task=task, fitted=fitted)
+    with pytest.raises(UserError) as caught:
+        prefrl.train(DOT, reward_model=model, out=tmp_path / "run", **SHORT)
+    assert said in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_actions_are_those_of_the_source(tmp_path: Path) -> None:
+    from prefrl.frozen import frozen_defaults
+    from prefrl.recipes import recipe_for
+
+    recipe = recipe_for("ALE/Pong-v5")
+    own = dataclasses.replace(recipe, env=dataclasses.replace(recipe.env, actions="full"))
+    run = tmp_path / "run"
+    RunDir.prepare(run, own)
+    loose_model(run / "checkpoints", task=DOT, fitted=True)
+    (run / "checkpoints").rename(run / "step-1")
+    (run / "checkpoints").mkdir()
+    (run / "step-1").rename(run / "checkpoints" / "step-1")
+    assert frozen_defaults(recipe, run).env.actions == "full"

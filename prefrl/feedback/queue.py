@@ -57,8 +57,8 @@ class Lease:
     expires: float
 
     def lives(self, now: float) -> bool:
-        """Is it in force?"""
-        return now < self.expires and self.granted <= now + SLACK
+        """Is it in force, once those of the future have been ended?"""
+        return now < self.expires
 
 
 class Queue:

@@ -68,12 +68,13 @@ class Register:
 
     def sit(self, *, id: str, rater: str, app: str, started: float) -> None:
         """A rater sits down, unless this sitting is known."""
-        row = {"id": id, "rater": rater, "app": app, "started": started}
+        row = {"id": id, "rater": rater, "app": app, "started": float(started)}
         self._database.insert("session", hashed(row))
 
     def agree(self, consent: Consent) -> None:
         """A rater who sits here agrees, unless that is known."""
         row = {name: getattr(consent, name) for name in Consent.__dataclass_fields__}
+        row["time"] = float(consent.time)
         row["id"] = sha256_of("consent", consent.session, consent.version)
         self._database.insert("consent", hashed(row))
 
@@ -91,7 +92,8 @@ class Register:
 
     def note_pack(self, *, id: str, rater: str, queries: Sequence[str], made: float) -> None:
         """Remember which queries went out, and for whom."""
-        row = {"id": id, "rater": rater or None, "queries": json.dumps(list(queries)), "made": made}
+        about = {"id": id, "rater": rater or None, "made": float(made)}
+        row = {**about, "queries": json.dumps(list(queries))}
         self._database.insert("pack", hashed(row))
 
     def pack(self, id: str) -> PackNote | None:

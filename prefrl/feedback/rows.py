@@ -16,6 +16,11 @@ SKIP = reply_json(Comparison(choice="skip"))
 NOTHING = "{}"  # what acts that are no answers store
 
 
+def _real(value: float | None) -> float | None:
+    """As the database will give it back, so that its hash is the same: 5 -> 5.0."""
+    return None if value is None else float(value)
+
+
 def hashed(row: Mapping[str, Any]) -> dict[str, Any]:
     """`row` with its hash."""
     return {**row, "row_sha": row_sha(row)}
@@ -88,7 +93,7 @@ def label_row(answer: Answer, *, seq: int, status: str | None, live: bool) -> di
             "session": answer.session or None,
             "viewing": json.dumps(asdict(answer.viewing)) if answer.viewing else None,
             "supersedes": answer.supersedes or None,
-            "time": answer.time,
+            "time": _real(answer.time),
             "status": status,
         }
     )
@@ -97,6 +102,8 @@ def label_row(answer: Answer, *, seq: int, status: str | None, live: bool) -> di
 def act_row(kind: str, *, seq: int, query: str, rater: str, **more: Any) -> dict[str, Any]:
     """Of `label`, for what is no answer."""
     row = {"answer": NOTHING, "live": 0, **more}
+    if "time" in row:
+        row["time"] = _real(row["time"])
     id = sha256_of("act", kind, seq)
     return hashed({"seq": seq, "id": id, "query": query, "rater": rater, "kind": kind, **row})
 

@@ -14,6 +14,7 @@ from prefrl.feedback import (
     Comparison,
     Edit,
     FeedbackStore,
+    Instructions,
     Query,
     Ranking,
     Rating,
@@ -226,6 +227,20 @@ def test_a_forgotten_person_is_nowhere_and_their_answers_are_counted_only(tmp_pa
         store.submit_many([answer(c, rater="bob", id="last")])
     lines = (tmp_path / "labels.jsonl").read_text().splitlines()
     assert [json.loads(x)["seq"] for x in lines] == list(range(1, 8))
+
+
+def test_times_may_be_whole_numbers(tmp_path: Path) -> None:
+    """A row's hash is that of what the database gives back: 5.0, whoever wrote 5."""
+    store, (a, *_) = filled(tmp_path)
+    with store:
+        told = Instructions(version=1, text="nearer is better")
+        store.write_session(id="s", rater="ann", app="", started=5, agreed=told)
+        store.submit_many([dataclasses.replace(answer(a, id="1"), session="s", time=6)])
+        with store.writing():
+            store.ledger.undo("1", rater="ann", time=7)
+            store.register.note_pack(id="p", rater="", queries=[a.id], made=8)
+        store.check()
+        assert (store.answers()[0].time, store.acts()[0].time) == (6.0, 7.0)
 
 
 def test_instructions_are_versioned(tmp_path: Path) -> None:

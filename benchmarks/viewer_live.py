@@ -35,6 +35,7 @@ from prefrl.feedback import Comparison, FeedbackStore
 from prefrl.loop.metrics import read_metrics
 
 SIZE = (1280, 800)
+BROWN = (144, 72, 17)  # Pong's court
 WATCHED = 1.2  # seconds before a key counts for sure
 PATIENCE = 20.0  # seconds for an answer to reach the database
 LONGEST = 1800.0  # seconds for everything
@@ -118,14 +119,13 @@ class Person:
         command = [sys.executable, "-m", "prefrl.cli", "rate", str(self.run), "--name", self.name]
         self.process = subprocess.Popen(command, env=self.display.environment)
         self.display.window()
-        time.sleep(2)
         shoot("sign-in")
         self.display.press("Return")
         until(lambda: self.name in sessions(self.run), f"{self.name} to sign in")
-        time.sleep(1)
         shoot("instructions")
+        time.sleep(2)
         self.display.press("Return")
-        time.sleep(1)
+        time.sleep(2)
 
     def answer(self) -> bool:
         """Press the next key, if there is a question; has it arrived?"""
@@ -142,6 +142,7 @@ class Person:
                 self._arrived()
                 return True
             time.sleep(0.1)
+        self.display.press("Return")  # answers nothing, but ends a break
         return False
 
     def _arrived(self) -> None:
@@ -202,15 +203,34 @@ def main() -> None:
 
 @dataclass(slots=True)
 class Camera:
-    """Keeps small pictures of what is on a display."""
+    """Keeps small pictures of what is on a display, once there is something new on it."""
 
     folder: Path | None
+    _last: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def __call__(self, display: Display, name: str) -> None:
+    def __call__(self, display: Display, name: str, *, court: bool = False) -> None:
+        """Take one.
+
+        Args:
+            court: wait for Pong's brown, that is, until the clips are drawn.
+        """
+        pixels = np.asarray(display.picture())
+        end = time.monotonic() + 60
+        while time.monotonic() < end and not self._is_new(display, pixels, court):
+            time.sleep(0.5)
+            pixels = np.asarray(display.picture())
+        self._last[display.name] = pixels
         if self.folder is not None:
-            picture = display.picture().resize((960, 600), Image.Resampling.LANCZOS)
+            picture = Image.fromarray(pixels).resize((960, 600), Image.Resampling.LANCZOS)
             small = picture.quantize(128, dither=Image.Dither.NONE)
             small.save(self.folder / f"live-{name}.png", optimize=True)
+
+    def _is_new(self, display: Display, pixels: np.ndarray, court: bool) -> bool:
+        if court and (np.abs(pixels.astype(int) - BROWN).max(-1) < 12).mean() < 0.2:
+            return False
+        last = self._last.get(display.name)
+        changed = np.ones(1) if last is None else (pixels != last).any(-1)
+        return bool(changed.mean() > 0.01 and pixels.std() > 5)
 
 
 def rate(people: list[Person], trainer: subprocess.Popen[bytes], camera: Camera) -> dict[str, Any]:
@@ -249,12 +269,10 @@ def rate(people: list[Person], trainer: subprocess.Popen[bytes], camera: Camera)
 
 def _see_around(person: Person, camera: Camera) -> None:
     """The screens that lie beside the answers."""
-    time.sleep(12)  # the first clips are drawn
-    camera(person.display, "pair")
+    camera(person.display, "pair", court=True)
     for keys, name in ((("space", "minus"), "paused"), (("n",), "note"), (("F1",), "help")):
         for key in keys:
             person.display.press(key)
-        time.sleep(1.5)
         camera(person.display, name)
         person.display.press("space" if name == "paused" else "Escape")
         time.sleep(1)

@@ -5,6 +5,8 @@ frames, a skip of four frames, a stack of four 84x84 frames; resets go on, but l
 episode ends are hidden: the agent lives in one endless film, and the frame stack runs on
 across a reset too. ALE would pad it with black: a plain sign of the end, and a picture so
 strange that a reward model's answer to it is ten times as large as any other (docs/log.md).
+Pong's console switches on in its first three frames, and shows an empty court in other colours:
+nobody sees those either.
 
 No FIRE is pressed at a reset. Only Breakout needs it, to serve each of its five balls, and
 because lost lives are hidden the agent has to learn to serve anyway.
@@ -66,6 +68,7 @@ class AtariVec(HiddenScoreVectorEnv):
         names, self._action_table = _action_table(game, options.actions)
         self.action_names = names
         self._mask = [resized(area, height=SIDE, width=SIDE) for area in game.score]
+        self._early = game.switches_on if options.noop_max >= game.switches_on else 0
         super().__init__(
             task,
             num_envs=num_envs,
@@ -76,7 +79,10 @@ class AtariVec(HiddenScoreVectorEnv):
         )
 
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
-        frames, _ = self._ale.reset(seed=seeds)
+        frames, about = self._ale.reset(seed=seeds)
+        while (early := about["episode_frame_number"] < self._early).any():
+            seeds = self._seeds = np.where(early, (seeds + 1) % 2**31, seeds)
+            frames, about = self._ale.reset(seed=seeds)
         blank(frames, self._mask)
         frames[:, :-1] = frames[:, -1:]  # a still picture
         self._film = np.repeat(frames[None, :, -1], STACK - 1, axis=0)
@@ -86,9 +92,11 @@ class AtariVec(HiddenScoreVectorEnv):
     def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
         actions = chosen(self, actions)
         log.append(actions)
-        frames, reward, terminated, truncated, _ = self._ale.step(self._action_table[actions])
+        frames, reward, terminated, truncated, about = self._ale.step(self._action_table[actions])
         end = terminated | truncated
         blank(frames, self._mask)
+        early = end & (about["episode_frame_number"] < self._early)
+        frames[early, -1] = self._film[self.steps_since_reset % len(self._film), early]
         self._splice(frames, end)
         return Advance(observation=frames, true_reward=reward.astype(np.float64), episode_end=end)
 

@@ -24,6 +24,7 @@ def _game(
     end_penalty: float,
     prefer: str,
     reduced: tuple[str, ...] = (),
+    switches_on: int = 0,
 ) -> Task:
     return Task(
         id=f"ALE/{name}-v5",
@@ -33,7 +34,7 @@ def _game(
         horizon=None,
         end_penalty=end_penalty,
         instructions=prefer,
-        details=Game(rom=rom, score=score, reduced=reduced),
+        details=Game(rom=rom, score=score, reduced=reduced, switches_on=switches_on),
     )
 
 
@@ -66,6 +67,7 @@ GAMES = (
         end_penalty=0.0,
         prefer="You are on the right, in green. Prefer scoring, then returning the ball.",
         reduced=("NOOP", "RIGHT", "LEFT"),
+        switches_on=3,
     ),
     _game(
         "Qbert",

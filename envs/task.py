@@ -29,6 +29,8 @@ class Game:
     """Where the score stands on the native 210x160 screen; blanked everywhere."""
     reduced: tuple[str, ...] = ()
     """The minimal actions that differ in effect; () where all of them do."""
+    switches_on: int = 0
+    """Frames of a new episode in which the console shows something else than the game."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

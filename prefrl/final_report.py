@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from envs import find_task
+from envs import TaskError, find_task
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore
 from prefrl.film import check_drawing
@@ -65,7 +65,7 @@ def _mistakes(run: RunDir) -> list[Story]:
         try:
             check_drawing(find_task(store.task))
             return [tell(store, x.label.query, model) for x in wrong]
-        except UserError as error:
+        except (UserError, TaskError) as error:
             log.warning("no films of mistakes: %s", " ".join(str(error).split()))
             return []
 

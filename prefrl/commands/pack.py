@@ -43,7 +43,8 @@ def main(args: list[str], *, prog: str) -> None:
     given = parse(PackArgs, args, prog=prog)
 
     from prefrl.feedback import FeedbackStore
-    from prefrl.feedback.packs import answers_path, is_pack, make_pack, pack_answers
+    from prefrl.feedback.packs import answers_path, make_pack
+    from prefrl.feedback.unpacking import is_pack, pack_answers
 
     with FeedbackStore.open(given.run) as store:
         if is_pack(given.run):

@@ -43,7 +43,7 @@ def main(args: list[str], *, prog: str) -> None:
     """Open the window; returns when it is closed."""
     given = parse(RateArgs, args, prog=prog)
     if given.run.is_file():
-        from prefrl.feedback.packs import unpack
+        from prefrl.feedback.unpacking import unpack
 
         given = dataclasses.replace(given, run=unpack(given.run))
     if not (given.run / "labels.db").is_file():
@@ -64,7 +64,8 @@ def main(args: list[str], *, prog: str) -> None:
 def _give_answers(run: Path) -> None:
     """Of an unpacked pack: into a file that can be sent back."""
     from prefrl.feedback import FeedbackStore
-    from prefrl.feedback.packs import answers_path, is_pack, pack_answers
+    from prefrl.feedback.packs import answers_path
+    from prefrl.feedback.unpacking import is_pack, pack_answers
 
     if is_pack(run):
         out = answers_path(run)
@@ -74,7 +75,7 @@ def _give_answers(run: Path) -> None:
 
 def pack_rater(run: Path) -> str:
     """For whom an unpacked pack is; "" for anybody, and in a run."""
-    from prefrl.feedback.packs import is_pack, read_note
+    from prefrl.feedback.unpacking import is_pack, read_note
 
     return read_note(run).rater if is_pack(run) else ""
 

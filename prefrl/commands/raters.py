@@ -40,8 +40,8 @@ def main(args: list[str], *, prog: str) -> None:
     with FeedbackStore.open(given.run) as store:
         if given.forget:
             alias = store.forget(given.forget)
-            for name in ("raters.png", "raters.html"):  # they show the name
-                (given.run / "report" / name).unlink(missing_ok=True)
+            for path in showing_names(given.run):
+                path.unlink(missing_ok=True)
             print(f"forgotten; the answers stay counted under {alias}")
             return
         labels, acts = list(store.feedback()), store.acts()
@@ -59,6 +59,12 @@ def main(args: list[str], *, prog: str) -> None:
     picture = write_picture(quality, labels, report / "raters.png")
     print(picture)
     print(write_page(quality, picture, report / "raters.html", title=f"Raters of {given.run.name}"))
+
+
+def showing_names(run: Path) -> list[Path]:
+    """Files that are made of the answers, tell who gave them, and can be made again."""
+    report = [run / "report" / name for name in ("raters.png", "raters.html")]
+    return report + [run / f"answers.{to}" for to in ("csv", "jsonl", "parquet")]
 
 
 def _print_table(quality: Quality) -> None:

@@ -24,6 +24,8 @@ class ReportArgs:
 
     runs: Positional[tuple[Path, ...]]
     """Run directories."""
+    films: bool = True
+    """Film the reward model's most certain mistakes too: some seconds for each run."""
 
 
 def main(args: list[str], *, prog: str) -> None:
@@ -39,7 +41,7 @@ def main(args: list[str], *, prog: str) -> None:
     runs = [RunDir.existing(path) for path in given.runs]
     summaries = [summarise(run) for run in runs]
     for run in runs:
-        print(write_report(run))
+        print(write_report(run, films=given.films))
     _print_table(summaries)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from prefrl.feedback.columns import FORMAT, Row
 from prefrl.feedback.files import Numbered, at
 from prefrl.feedback.records import Answer, Consent, Query, Viewing, answer_id, check_name
-from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, kind_of
+from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, kind_of, plain_text
 
 REPLIES = ("choice", "ranking", "rating", "edit")
 SEEN = ("key", "response_seconds", "first_frame_seconds", "loops", "speed")
@@ -109,7 +109,7 @@ def query_of(row: Row) -> Query | str:
     query = Query(
         segments=tuple(row["segments"]),
         policy_step=row["asked_at_step"] or 0,
-        reason=row["reason"] or "import",
+        reason=plain_text(row["reason"]) or "import",
         priority=row["priority"] or 0.0,
         form=form,
         need=row["need"] or 1,
@@ -178,7 +178,7 @@ def _sitting(row: Row) -> tuple[tuple[str, str, float] | None, Consent | None]:
     if not id or started is None:
         return None, None
     check_name("session", id)
-    session = (row["rater"], row["app"][:128], started)
+    session = (row["rater"], plain_text(row["app"])[:128], started)
     if row["consent_version"] is None:
         return session, None
     sha, moment = row["consent_sha256"], row["consent_time"]

@@ -105,7 +105,7 @@ def _write_csv(rows: Iterable[Row], path: Path) -> int:
 
 def _read_csv(path: Path) -> Iterator[Numbered]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(_lines(file, path), strict=True)
+        reader, line = csv.reader(_lines(file, path), strict=True), 1
         try:
             names = next(reader, [])
             check_names(names)
@@ -117,7 +117,7 @@ def _read_csv(path: Path) -> Iterator[Numbered]:
         except (ValueError, csv.Error) as error:
             if isinstance(error, UserError):
                 raise
-            raise at(path, max(reader.line_num, 1), _words(error)) from error
+            raise at(path, line, _words(error)) from error
 
 
 def _csv_row(names: list[str], cells: list[str]) -> Row:

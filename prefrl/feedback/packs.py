@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,25 +21,19 @@ import numpy as np
 
 from prefrl.errors import UserError
 from prefrl.feedback.bundle import Bundle, write_bundle
-from prefrl.feedback.entries import Entry, query_of, read_entries
-from prefrl.feedback.errors import DamagedSegment
-from prefrl.feedback.export import query_columns, rows_of
+from prefrl.feedback.entries import Entry, read_entries
+from prefrl.feedback.export import query_columns
 from prefrl.feedback.files import json_rows
 from prefrl.feedback.intake import Taken, take_in
-from prefrl.feedback.pictures import encode_pictures, read_pictures
-from prefrl.feedback.records import Instructions, Query, asked_again, check_name, is_id
+from prefrl.feedback.pictures import encode_pictures
+from prefrl.feedback.records import Query, asked_again, check_name, is_id
 from prefrl.feedback.register import PackNote
-from prefrl.feedback.replies import plain_text
-from prefrl.feedback.segment import Segment, decode_segment, encode_segment
+from prefrl.feedback.segment import Segment, encode_segment
 from prefrl.feedback.store import FeedbackStore
 
 PACK, ANSWERS = "rating pack", "rating answers"
-NOTE = "pack.json"
 GOLD_SHARE = 0.05  # of a pack's queries, as a desk would ask
 PRACTICE = 8
-MAX_UNPACKED = 8 * 2**30  # bytes of all segments together, once unpacked
-AT_ONCE = 64  # segments in one transaction
-MAX_TEXT = 64 * 2**10
 README = """A rating pack of prefrl: clips, and questions about them.
 
     pip install prefrl
@@ -88,7 +79,7 @@ def make_pack(store: FeedbackStore, out: Path, *, count: int, rater: str) -> int
     Raises:
         UserError: nothing is open, or `out` is there or cannot be.
     """
-    _check_free(out)
+    check_free(out)
     queries = _next(store, count, rater)
     if not queries:
         raise UserError(f"no query of {store.directory} is open: nothing to pack")
@@ -119,102 +110,24 @@ def _members(store: FeedbackStore, queries: list[Query], out: Path) -> Iterator[
     lines = [json.dumps(query_columns(query)) + "\n" for query in shown]
     yield "queries.jsonl", "".join(lines).encode()
     for id in dict.fromkeys(segment for query in queries for segment in query.segments):
-        yield f"segments/{id}", encode_segment(_without_hidden(store.segment(id)))
+        yield f"segments/{id}", encode_segment(without_hidden(store.segment(id)))
         pictures = store.pictures(id)
         if pictures is not None:
             yield f"pictures/{id}", encode_pictures(pictures)
 
 
-def _without_hidden(segment: Segment) -> Segment:
+def without_hidden(segment: Segment) -> Segment:
     """Raters' machines hold no score; the id does not depend on it."""
     nothing = np.zeros(len(segment))
     return dataclasses.replace(segment, true_reward=nothing, ended=False)
 
 
-# ---- at the rater's -------------------------------------------------------------------
-
-
-def unpack(file: Path) -> Path:
-    """The run directory of a pack, beside it: made now, or found where it was made before.
+def read_about(bundle: Bundle) -> PackAbout:
+    """What a pack, or the answers to it, say of themselves.
 
     Raises:
-        UserError: the file is refused, or something else lies there; nothing has been made.
+        UserError: that makes no sense.
     """
-    target = file.with_suffix("")
-    with Bundle(file, kind=PACK) as bundle:
-        about = _about(bundle)
-        if (target / NOTE).is_file():
-            if read_note(target) == about:
-                return target
-        elif not target.exists():
-            _build(bundle, about, target)
-            return target
-    raise UserError(f"{target} exists and is not of {file}: move it, or rename the pack")
-
-
-def _build(bundle: Bundle, about: PackAbout, target: Path) -> None:
-    started = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        with FeedbackStore.create(started, task=about.task, seed=about.seed) as store:
-            _fill(store, bundle)
-        (started / NOTE).write_text(json.dumps(dataclasses.asdict(about), indent=1))
-        os.replace(started, target)
-    finally:
-        shutil.rmtree(started, ignore_errors=True)
-
-
-def _fill(store: FeedbackStore, bundle: Bundle) -> None:
-    try:
-        told, queries = _instructions(bundle.about), _queries(bundle)
-        wanted = {segment for query in queries for segment in query.segments}
-        if {f"segments/{id}" for id in wanted} != {*bundle.names("segments/")}:
-            bundle.refuse("its segments are not those of its queries")
-        _fill_segments(store, bundle)
-        with store.writing(answers=False):
-            for query in queries:
-                store.queue.add(query)
-            if told.version:
-                store.register.keep_instructions(told)
-    except (DamagedSegment, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        bundle.refuse(error)
-
-
-def _fill_segments(store: FeedbackStore, bundle: Bundle) -> None:
-    total, waiting = 0, []
-    for name in bundle.names("segments/"):
-        segment = decode_segment(bundle.read(name))
-        total += segment.observations.nbytes + segment.actions.nbytes
-        if f"segments/{segment.id}" != name or segment.provenance.task != store.task:
-            bundle.refuse(f"{name} is not the segment that it is called after")
-        if total > MAX_UNPACKED:
-            bundle.refuse(f"its segments are larger than {MAX_UNPACKED >> 30} GB")
-        waiting.append(_without_hidden(segment))
-        if len(waiting) == AT_ONCE:
-            store.add_segments(waiting)
-            waiting = []
-    store.add_segments(waiting)
-    for name in bundle.names("pictures/"):
-        id = name.removeprefix("pictures/")
-        pictures = read_pictures(bundle.read(name))
-        if not store.archive.has(id):
-            bundle.refuse(f"{name} is of no segment")
-        store.archive.add_pictures(id, pictures)
-
-
-def _queries(bundle: Bundle) -> list[Query]:
-    lines = bundle.read("queries.jsonl").splitlines()
-    queries = [query_of(row) for _, row in json_rows(lines, bundle.path / "queries.jsonl")]
-    found = [query for query in queries if isinstance(query, Query)]
-    if not found or len(found) < len(queries):
-        raise ValueError("queries.jsonl: wanted whole queries")
-    if len({query.id for query in found}) < len(found):
-        raise ValueError("queries.jsonl: a query twice")
-    return found
-
-
-def _about(bundle: Bundle) -> PackAbout:
     names = PackAbout.__dataclass_fields__
     try:
         return PackAbout(**{name: bundle.about.get(name) for name in names})  # type: ignore[arg-type]
@@ -222,66 +135,13 @@ def _about(bundle: Bundle) -> PackAbout:
         bundle.refuse(error)
 
 
-def _instructions(about: dict[str, object]) -> Instructions:
-    told = about.get("instructions")
-    if not isinstance(told, dict) or set(told) != {"version", "text"}:
-        raise ValueError("instructions: wanted a version and a text")
-    version, text = told["version"], told["text"]
-    if type(version) is not int or not 0 <= version < 2**31:
-        raise ValueError(f"instructions: got version {str(version)[:80]}, wanted 0 or more")
-    if not isinstance(text, str) or len(text) > MAX_TEXT or plain_text(text) != text:
-        raise ValueError(f"instructions: wanted up to {MAX_TEXT} characters that can be printed")
-    return Instructions(version=version, text=text)
-
-
 # ---- back -----------------------------------------------------------------------------
-
-
-def is_pack(directory: Path) -> bool:
-    """Is this run directory an unpacked pack?"""
-    return (directory / NOTE).is_file()
-
-
-def read_note(directory: Path) -> PackAbout:
-    """What an unpacked pack says of itself.
-
-    Raises:
-        UserError: the note is damaged.
-    """
-    path = directory / NOTE
-    try:
-        return PackAbout(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}): unpack the pack anew") from error
 
 
 def answers_path(pack: Path) -> Path:
     """Where the answers to a pack are written: `ann.zip` or `ann/` -> `ann-answers.zip`."""
     name = pack.stem if pack.suffix.lower() == ".zip" else pack.name
     return pack.with_name(f"{name}-answers.zip")
-
-
-def pack_answers(store: FeedbackStore, out: Path) -> int:
-    """Write the answers given in an unpacked pack, in the place of an earlier such file.
-
-    Returns:
-        How many rows it were.
-
-    Raises:
-        UserError: something else is there.
-    """
-    about = read_note(store.directory)
-    if out.exists():
-        with Bundle(out, kind=ANSWERS) as earlier:
-            if _about(earlier) != about:
-                raise UserError(f"{out} holds answers to another pack: name another with --out")
-    else:
-        _check_free(out)
-    rows = list(rows_of(store))
-    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows).encode()
-    content = {"prefrl": ANSWERS, "format": 1, **dataclasses.asdict(about)}
-    write_bundle(out, content, [("answers.jsonl", lines)])
-    return len(rows)
 
 
 def merge(store: FeedbackStore, file: Path) -> Taken:
@@ -291,7 +151,7 @@ def merge(store: FeedbackStore, file: Path) -> Taken:
         UserError: the file is refused; nothing was stored.
     """
     with Bundle(file, kind=ANSWERS) as bundle:
-        about = _about(bundle)
+        about = read_about(bundle)
         if bundle.names() != ["answers.jsonl"]:
             bundle.refuse(f"it holds {bundle.names()}, wanted answers.jsonl alone")
         note = store.register.pack(about.id)
@@ -316,7 +176,12 @@ def _check(store: FeedbackStore, note: PackNote, entry: Entry) -> None:
         raise ValueError(f"query: {entry.query_id} was not in the pack")
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
+    """May a new file be written there?
+
+    Raises:
+        UserError: no.
+    """
     if out.suffix.lower() != ".zip":
         raise UserError(f"--out: got {out}, wanted a name ending in .zip")
     if out.exists():

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from envs import make_vec
+from envs import make_vec, render_clip
 
 
 @lru_cache
@@ -42,6 +42,53 @@ def test_the_frame_after_a_hidden_end_is_the_first_of_the_next_episode():
         assert np.array_equal(seen[step + 1, env, -1, wall, 4:80], whole)
     damaged = [not np.array_equal(seen[s, e, -1, wall, 4:80], whole) for s, e in np.argwhere(ends)]
     assert any(damaged), "no brick was ever hit: the test shows nothing"
+
+
+def court(frames):
+    """A pixel of Pong's court, where neither ball nor paddle comes: [...] of [..., 84, 84]."""
+    return frames[..., 30, 2]
+
+
+def test_nobody_sees_pongs_console_switch_on():
+    """Without no-ops the court has other colours at first; 64 starts hold 6 without enough."""
+    venv = make_vec("ALE/Pong-v5", num_envs=64, seed=0)
+    assert np.unique(court(venv.reset_at(0))).size == 1
+    first = venv.clip_recipe  # the seeds that were taken instead are those that clips name
+    venv.step(np.zeros(64, int))
+    recipes = [first(env=env, start=0, steps=1) for env in range(64)]
+    seen = {tuple(render_clip(recipe)[0, 100, 3]) for recipe in recipes}
+    assert len(seen) == 1
+    venv.close()
+    without = make_vec("ALE/Pong-v5", num_envs=2, seed=0, noop_max=0)  # as was asked for
+    assert court(without.reset_at(0))[0, -1] != court(without.step(np.zeros(2, int))[0])[0, -1]
+    without.close()
+
+
+def test_after_a_hidden_end_too_the_switching_on_is_passed_over():
+    venv = make_vec("ALE/Pong-v5", num_envs=2, seed=0)
+    before = venv.reset_at(0)
+
+    class Ended:
+        """An emulator in whose step the second episode ends, without a no-op after it."""
+
+        def step(self, actions):
+            frames = np.full((2, 4, 84, 84), 50, np.uint8)
+            end = np.array([False, True])
+            return (
+                frames,
+                np.zeros(2),
+                end,
+                ~end & False,
+                {"episode_frame_number": np.array([9, 0])},
+            )
+
+        close = venv._ale.close
+
+    venv._ale = Ended()
+    after = venv.step(np.zeros(2, int))[0]
+    assert court(after[0, -1]) == 50
+    assert np.array_equal(after[1, -1], before[1, -1])
+    venv.close()
 
 
 def test_the_score_channel_tells_true_returns_and_lengths_of_hidden_episodes():

@@ -108,6 +108,18 @@ def test_a_lease_from_a_clock_that_was_ahead_never_comes_to_life(tmp_path: Path)
         assert [x.query for x in sit(store, "eve", clock=clock).take()] == [a]
 
 
+def test_a_lease_renewed_before_the_clock_was_set_back_is_over_as_well(tmp_path: Path) -> None:
+    store, (a,) = filled(tmp_path, 1)
+    clock = Clock()
+    with store:
+        ann, bob = sit(store, clock=clock), sit(store, "bob", clock=clock)
+        ann.take()
+        clock.now += 7200
+        ann.heartbeat()
+        clock.now -= 3600  # to a time after the first grant
+        assert [x.query for x in bob.take()] == [a]
+
+
 def test_an_answer_is_undone_whatever_the_clock_says(tmp_path: Path) -> None:
     store, (a,) = filled(tmp_path, 1)
     clock = Clock()

@@ -266,6 +266,16 @@ def test_the_commands_write_a_file_and_take_it_in(
     assert main(["export", str(tmp_path / "old"), "--to", "csv"]) == 2
 
 
+def test_a_forgotten_person_is_not_left_in_the_runs_own_export(tmp_path: Path) -> None:
+    lived(tmp_path).close()
+    assert main(["export", str(tmp_path), "--to", "jsonl"]) == 0
+    assert b'"-bob"' in (tmp_path / "answers.jsonl").read_bytes()
+    assert main(["raters", str(tmp_path), "--forget=-bob"]) == 0
+    assert [
+        p.name for p in tmp_path.rglob("*") if p.is_file() and b'"-bob"' in p.read_bytes()
+    ] == []
+
+
 def test_the_documentation_explains_every_column() -> None:
     text = (Path(__file__).parents[2] / "docs" / "feedback_files.md").read_text()
     listed = [line for line in text.splitlines() if line.startswith("| `")]

@@ -28,7 +28,8 @@ from prefrl.cli import main
 from prefrl.errors import UserError
 from prefrl.feedback import Comparison, Desk, FeedbackStore, encode_segment, schema
 from prefrl.feedback.codec import MAGIC
-from prefrl.feedback.packs import answers_path, make_pack, pack_answers, unpack
+from prefrl.feedback.packs import answers_path, make_pack
+from prefrl.feedback.unpacking import pack_answers, unpack
 from tests.feedback.helpers import segment
 from tests.feedback.test_packs import a_run
 
@@ -309,6 +310,7 @@ ANSWERS: dict[str, tuple[Making, str]] = {
         with_row(query="", purpose="repeat", repeat_of="0" * 64), "was not in the pack"
     ),
     "segments made up": (with_row(query="", segments=["0" * 64, "1" * 64]), "was not in the pack"),
+    "half a character in an id": (with_row(answer="\ud800"), "can be printed"),
     "an id with SQL": (with_row(query=SQL, asked_at_step=None), "wanted 64 hexadecimal digits"),
     "an answer that is no text": (with_row(choice=["first"]), "choice: got"),
     "a far future": (with_row(time=4e12), "the rater's clock was wrong"),

@@ -14,15 +14,9 @@ from prefrl.cli import main
 from prefrl.errors import UserError
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Instructions, Viewing
 from prefrl.feedback.desk import screen_order
-from prefrl.feedback.packs import (
-    answers_path,
-    make_pack,
-    merge,
-    pack_answers,
-    read_note,
-    unpack,
-)
+from prefrl.feedback.packs import answers_path, make_pack, merge
 from prefrl.feedback.records import sha256_of
+from prefrl.feedback.unpacking import pack_answers, read_note, unpack
 from tests.feedback.helpers import filled
 from tests.feedback.test_store import answer
 
@@ -124,6 +118,17 @@ def test_repeats_made_elsewhere_arrive_as_repeats(tmp_path: Path) -> None:
         repeats = [x for x in run.feedback() if x.query.purpose == "repeat"]
         assert len(repeats) > 5
         run.check()
+
+
+def test_nothing_that_arrives_steers_a_terminal(packed: Path) -> None:
+    directory = unpack(packed)
+    with FeedbackStore.open(directory) as there:
+        with Desk(there, rater="ann", app="viewer\x1b[2J") as desk:
+            desk.submit(desk.take(1)[0], FIRST, None)
+        pack_answers(there, answers_path(directory))
+    with FeedbackStore.open(packed.parent / "run") as run:
+        merge(run, answers_path(directory))
+        assert [s["app"] for s in run.sessions()] == ["viewer[2J"]
 
 
 def test_sides_lie_as_they_would_have_at_home(packed: Path) -> None:

@@ -20,6 +20,7 @@ from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, ag
 from prefrl.feedback.schedule import LabelSchedule
 from prefrl.feedback.segment import Provenance, Segment, decode_segment, encode_segment
 from prefrl.feedback.store import Beat, FeedbackStore
+from prefrl.feedback.text import Text, read_text, text_segment
 
 __all__ = [
     "ORACLES",
@@ -50,10 +51,13 @@ __all__ = [
     "Rating",
     "Reply",
     "Segment",
+    "Text",
     "Viewing",
     "agrees",
     "answer_id",
     "decode_segment",
     "encode_segment",
     "make_oracle",
+    "read_text",
+    "text_segment",
 ]

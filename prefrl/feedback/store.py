@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -25,6 +26,7 @@ from prefrl.feedback.reserve import FULL, Reserve
 from prefrl.feedback.rows import clip_row, hashed, read_query, segment_row
 from prefrl.feedback.schema import CLIPS, LABELS, clip_sha
 from prefrl.feedback.segment import Segment, decode_view
+from prefrl.feedback.text import Text, read_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,13 +321,13 @@ class FeedbackStore:
 
     def text(self, segment: str) -> str | None:
         """What a rater reads of a segment of text; None: it is behaviour, to be watched."""
-        self._check_known("segment_ref", segment)
-        return None
+        read = self._text(segment)
+        return read.completion if read else None
 
     def prompt(self, query: str) -> str | None:
         """What the completions of a query answer; None where there is none."""
-        self._check_known("query", query)
-        return None
+        read = self._text(self.query(query).segments[0])
+        return read.prompt if read else None
 
     def pictures(self, segment: str) -> Pictures | None:
         """What a rater sees of a segment, if it was stored as pictures.
@@ -430,9 +432,11 @@ class FeedbackStore:
     def _has(self, database: Database, table: str, id: str) -> bool:
         return bool(database.rows(f"SELECT 1 FROM {table} WHERE id = ?", (id,)))
 
-    def _check_known(self, table: str, id: str) -> None:
-        if not self._has(self._labels, table, id):
-            raise ValueError(f"{id} is not in the store at {self.directory}")
+    def _text(self, segment: str) -> Text | None:
+        try:
+            return read_text(self.clip(segment))
+        except json.JSONDecodeError as error:
+            raise self._clips.damaged(f"the text {segment}: {error}") from error
 
     def _top_up(self) -> None:
         try:

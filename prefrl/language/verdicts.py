@@ -9,7 +9,7 @@ however many pairs it is in (Ouyang et al. 2022, section 3.5).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -24,7 +24,6 @@ from prefrl.rewards.likelihood import (
     ranking_loss,
     rating_loss,
     stack_choices,
-    tie_aware_accuracy,
 )
 
 RankingLoss = Literal["pairs", "plackett-luce"]
@@ -64,6 +63,11 @@ class Verdicts:
     """[q] int64: the label that says it."""
     labels: int
     """n"""
+
+    def to(self, device: torch.device) -> Verdicts:
+        """The same on `device`."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "labels"}
+        return replace(self, **{name: value.to(device) for name, value in moved.items()})
 
 
 def read_verdicts(labels: Sequence[TextLabel]) -> Verdicts:
@@ -114,8 +118,8 @@ def verdict_loss(
         error: share of answers assumed to be drawn at random, inside the likelihood.
     """
     first, second = scores[verdicts.pairs[:, 0]], scores[verdicts.pairs[:, 1]]
-    paired = bradley_terry_loss(second - first, verdicts.target, error=error)
-    weight = verdicts.weight
+    target, weight = verdicts.target.to(scores.dtype), verdicts.weight.to(scores.dtype)
+    paired = bradley_terry_loss(second - first, target, error=error)
     if rankings == "plackett-luce":
         weight = torch.where(torch.isin(verdicts.of, verdicts.ranking_of), 0.0, weight)
     loss = scores.new_zeros(verdicts.labels).index_add(0, verdicts.of, weight * paired)
@@ -127,6 +131,16 @@ def verdict_loss(
 
 
 def pair_accuracy(scores: Tensor, verdicts: Verdicts) -> Tensor:
-    """Share of decided pairs whose order is right, those of rankings too; nan without any."""
+    """[n] share of each label's decided pairs whose order is right; ties take no part.
+
+    A pair of equal scores is half right. A label without a decided pair counts as half right too,
+    so that a mean over labels says how much better than guessing the scores are.
+    """
     difference = scores[verdicts.pairs[:, 1]] - scores[verdicts.pairs[:, 0]]
-    return tie_aware_accuracy(difference, verdicts.target)
+    right = ((difference > 0) == (verdicts.target > 0.5)).to(scores.dtype)
+    right = torch.where(difference == 0, 0.5, right)
+    decided = (verdicts.target != 0.5).to(scores.dtype)
+    zeros = scores.new_zeros(verdicts.labels)
+    hits = zeros.index_add(0, verdicts.of, right * decided)
+    counts = zeros.index_add(0, verdicts.of, decided)
+    return torch.where(counts > 0, hits / counts.clamp_min(1), 0.5)

@@ -20,7 +20,11 @@ MAY_IMPORT = {
     "prefrl.feedback": {"prefrl.errors"},
     "prefrl.rewards": {"prefrl.feedback", "prefrl.errors"},
     "prefrl.agents": {"prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors"},
-    "prefrl.language": {"prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors"},
+    "prefrl.loop.checkpoint": {"prefrl.errors"},
+    "prefrl.language": {
+        "prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.loop.checkpoint",
+        "prefrl.errors",
+    },
     "prefrl.config": {
         "prefrl.agents", "prefrl.language", "prefrl.ppo", "prefrl.rewards", "prefrl.feedback",
         "prefrl.errors",

@@ -31,7 +31,7 @@ def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False)
 
     _refuse_pickles(Path(path))
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(path),
             local_files_only=offline,
             use_safetensors=True,
@@ -68,7 +68,7 @@ def new_model(
     """
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-    names = {
+    names: dict[str, Any] = {
         "vocab_size": tokenizer.size,
         "eos_token_id": tokenizer.eos,
         "pad_token_id": tokenizer.pad,
@@ -95,7 +95,7 @@ def new_model(
     return prepared(model, tokenizer)
 
 
-def prepared(model: Any, tokenizer: Tokenizer) -> nn.Module:
+def prepared(model: Any, tokenizer: Tokenizer) -> Any:
     """The model as all stages use it: no dropout, and no sampling settings of its own.
 
     A checkpoint's repetition penalty or top_p would make samples come from another
@@ -110,7 +110,8 @@ def prepared(model: Any, tokenizer: Tokenizer) -> nn.Module:
         eos_token_id=tokenizer.eos, pad_token_id=tokenizer.pad, bos_token_id=tokenizer.bos
     )
     model.config.pad_token_id = tokenizer.pad
-    return model.eval()  # type: ignore[no-any-return]
+    model.eval()
+    return model
 
 
 def save_model(model: nn.Module, tokenizer: Tokenizer, path: Path) -> None:
@@ -211,11 +212,13 @@ class ScalarModel(nn.Module):
     def forward(self, texts: Completions) -> Tensor:
         """[B, P + T] one number for each token of prompt and completion."""
         hidden = read(self.trunk, texts).last_hidden_state
-        return self.head(hidden).squeeze(-1).float()  # type: ignore[no-any-return]
+        scalar: Tensor = self.head(hidden).squeeze(-1).float()
+        return scalar
 
     def before_each_token(self, texts: Completions) -> Tensor:
         """[B, T] the number at the token before each of the completion: V(s_t) of a critic."""
-        return self(texts)[:, texts.prompt.shape[1] - 1 : -1]  # type: ignore[no-any-return]
+        scalar: Tensor = self(texts)
+        return scalar[:, texts.prompt.shape[1] - 1 : -1]
 
     def at_end(self, texts: Completions) -> Tensor:
         """[B] the number at the last token of each completion, EOS: score of a reward model."""

@@ -40,7 +40,9 @@ class Tokenizer:
     @property
     def never_said(self) -> tuple[int, ...]:
         """Ids that a policy must not emit."""
-        return (self.pad,) if self.bos in (None, self.eos) else (self.pad, self.bos)  # type: ignore[return-value]
+        if self.bos is None or self.bos == self.eos:
+            return (self.pad,)
+        return (self.pad, self.bos)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, nothing added before or behind."""

@@ -199,5 +199,6 @@ def _refuse_empty(rows: Sequence[Sequence[int]], what: str) -> None:
 
 
 def _check(ids: Tensor, mask: Tensor, name: str) -> None:
-    assert ids.shape == mask.shape and ids.ndim == 2, f"{name}: {ids.shape} and {mask.shape}"
+    assert ids.ndim == 2, f"{name}: got {ids.ndim} axes, wanted 2"
+    assert ids.shape == mask.shape, f"{name}: {ids.shape} and {mask.shape}"
     assert mask.dtype == torch.bool, f"{name}: got a mask of {mask.dtype}, wanted bool"

@@ -40,9 +40,8 @@ class Tokenizer:
     @property
     def never_said(self) -> tuple[int, ...]:
         """Ids that a policy must not emit."""
-        if self.bos is None or self.bos == self.eos:
-            return (self.pad,)
-        return (self.pad, self.bos)
+        others = (self.pad, self.bos, self.backend.unk_token_id)
+        return tuple(sorted({i for i in others if i is not None and i != self.eos}))
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, nothing added before or behind."""

@@ -12,11 +12,14 @@ completions: `beta` of the KL penalty means nothing before the spread of the rew
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prefrl.errors import UserError
@@ -28,6 +31,7 @@ from prefrl.language.tokenizer import Tokenizer
 from prefrl.language.tokens import Completions
 from prefrl.language.verdicts import RankingLoss, pair_accuracy, read_verdicts, verdict_loss
 
+ABOUT, WEIGHTS = "text_reward.json", "text_reward.safetensors"
 CHUNK = 256  # completions a forward when scoring
 
 
@@ -104,6 +108,64 @@ class TextRewardModel(nn.Module):
         index = torch.arange(len(texts), device=texts.mask.device)
         raw = torch.cat([self.raw(texts.rows(part)) for part in index.split(CHUNK)], dim=1)
         self.mean, self.std = raw.mean(1), raw.std(1).clamp_min(1e-6)
+
+    def save(self, path: Path, tokenizer: Tokenizer) -> None:
+        """Write trunks as transformers does, heads and normaliser beside them, no pickle."""
+        for e, member in enumerate(self.members):
+            member.trunk.save_pretrained(path / f"member-{e}")  # type: ignore[union-attr, operator]
+        heads = {f"head.{e}.{k}": v.contiguous() for e, m in enumerate(self.members)
+                 for k, v in m.head.state_dict().items()}  # type: ignore[union-attr]  # fmt: skip
+        save_file({**heads, "mean": self.mean, "std": self.std}, path / WEIGHTS)
+        tokenizer.save(path)
+        (path / ABOUT).write_text(json.dumps(asdict(self.config), indent=2))
+
+
+def load_text_reward(path: Path, tokenizer: Tokenizer | None = None) -> TextRewardModel:
+    """What `save` wrote, or a classifier of transformers with one label.
+
+    Args:
+        tokenizer: of the classifier; ours lies beside the model, see `load_tokenizer`.
+
+    Raises:
+        UserError: neither is there.
+    """
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    if (path / ABOUT).is_file():
+        config = TextRewardConfig(**json.loads((path / ABOUT).read_text()))
+        trunks = [
+            AutoModel.from_pretrained(path / f"member-{e}", use_safetensors=True,
+                                      trust_remote_code=False, local_files_only=True)
+            for e in range(config.members)
+        ]  # fmt: skip
+        made = _assembled(trunks, config)
+        tensors = load_file(path / WEIGHTS)
+        for e, member in enumerate(made.members):
+            head = {k: tensors[f"head.{e}.{k}"] for k in ("weight", "bias")}
+            member.head.load_state_dict(head)  # type: ignore[union-attr]
+        made.mean, made.std = tensors["mean"], tensors["std"]
+        return made
+    if not (path / "config.json").is_file():
+        raise UserError(f"no reward model in {path}: wanted {ABOUT}, or a classifier of one label")
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    if model.config.num_labels != 1:
+        raise UserError(f"{path}: got {model.config.num_labels} labels, wanted one, a score")
+    made = _assembled([model.base_model], TextRewardConfig(normalise=False))
+    with torch.no_grad():
+        made.members[0].head.weight.copy_(model.score.weight)  # type: ignore[union-attr, operator]
+    return made
+
+
+def _assembled(trunks: Sequence[Any], config: TextRewardConfig) -> TextRewardModel:
+    members = []
+    for trunk in trunks:
+        for module in trunk.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        members.append(ScalarModel(trunk, generator=torch.Generator()))
+    return TextRewardModel(members, config).eval()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,8 +260,6 @@ def fit_reward(
 
 def member_fits(model: TextRewardModel, data: EncodedLabels, config: OptimConfig) -> list[Fit]:
     """One fit for each member; they differ in their head and in the order of the labels."""
-    from dataclasses import replace
-
     return [
         Fit(
             RewardObjective(member, data, model.config),  # type: ignore[arg-type]

@@ -250,7 +250,7 @@ def draw_online(runs: Runs) -> Figure:
             label = arm if run is runs[0] else None
             ax.plot(range(1, len(gold) + 1), gold, "-o", ms=3, color=COLOURS[arm], label=label)
     ax.set(xlabel="quarter of the updates", ylabel="gold reward",
-           title=f"The same 500 labels: all at first, or a quarter each ({_seeds(runs)})")  # fmt: skip
+           title=f"500 labels: all at first, or a quarter each ({_seeds(runs)})")  # fmt: skip
     ax.legend(frameon=False)
     return figure
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_reward import AnnotatorConfig, labels_for
+from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
 from prefrl.commands.lm_stage import (
     Stage,
     check_positions,

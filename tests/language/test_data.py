@@ -98,11 +98,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_parquet_is_read_like_lines(tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "messages": None}]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "l.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "l.parquet")
     (label,) = read_labels(tmp_path / "l.parquet")
     assert label.completions == (Completion(text="a"), Completion(text="b"))
 
@@ -130,7 +128,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt: got int, wanted a string"),
         ({"prompt": "p", "chosen": 3, "rejected": "b"}, "chosen: got int, wanted a string"),
         ({"prompt": CHAT[:1], "chosen": "a", "rejected": "b"}, "tokenizer with a template"),
-        ({"prompt": "p", "completions": ["a", "b"], "ranking": [0, 0]}, "each of 2 to"),
+        ({"prompt": "p", "completions": ["a", "b"], "ranking": [0, 0]}, "each of 2 to 9 places"),
         ({"prompt": "p", "completion": "a", "rating": 11}, "wanted 1 to 9"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "probability": 0.2}, "wanted .5 to 1"),
     ],

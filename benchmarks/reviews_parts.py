@@ -49,6 +49,8 @@ class Scale:
     weak_pairs: int = 150
     """Labels of one that can be exploited."""
     reward_epochs: float = 4.0
+    least_labels: int = 500
+    """With fewer, a reward model takes as many steps as with these."""
     updates: int = 60
     """Of PPO and GRPO, 128 completions each."""
     long_updates: int = 120
@@ -63,8 +65,9 @@ class Scale:
 
 FULL = Scale()
 LIGHT = Scale(
-    demonstrations=600, sft_epochs=3, pairs=200, weak_pairs=40, reward_epochs=3, updates=3,
-    long_updates=4, evaluated=60, best_of=8, width=32, layers=1,
+    demonstrations=300, sft_epochs=2, pairs=80, weak_pairs=24, reward_epochs=2, updates=2,
+    long_updates=2, evaluated=36, best_of=8, width=32, layers=1,
+    least_labels=1,
 )  # fmt: skip
 """Seconds: does it run from end to end?"""
 
@@ -116,9 +119,9 @@ class World:
         """Fitted from the SFT model; mean 0 and deviation 1 on what that model says."""
         made = TextRewardModel.from_sft(self.sft, TextRewardConfig(**settings), seed=self.seed)
         data = encode_labels(labels, self.tokenizer, limits=LIMITS)
-        epochs = self.scale.reward_epochs * max(1.0, 500 / len(labels))  # at least so many steps
+        epochs = self.scale.reward_epochs * max(1.0, self.scale.least_labels / len(labels))
         fit_reward(made, data, OptimConfig(lr=2e-3, batch=64, epochs=epochs, seed=self.seed))
-        made.normalise_on(self.sample(self.sft, 510).texts)
+        made.normalise_on(self.sample(self.sft, self.scale.evaluated).texts)
         return made
 
     def point(self, model: nn.Module, learned: TextRewardModel | None = None) -> Point:
@@ -229,9 +232,7 @@ def frontier(world: World) -> dict[str, Any]:
     found: dict[str, Any] = {"sft": [world.point(world.sft, learned)]}
     for beta in (0.3, 0.1, 0.03):
         found[f"ppo {beta}"] = world.optimise(learned, beta=beta, updates=updates)[1]
-    found["grpo 0.1"] = world.optimise(
-        learned, beta=0.1, updates=updates, advantage="grpo"
-    )[1]
+    found["grpo 0.1"] = world.optimise(learned, beta=0.1, updates=updates, advantage="grpo")[1]
     for beta in (0.3, 0.1, 0.03):
         policy = world.direct(labels, beta=beta)
         found[f"dpo {beta}"] = [world.point(policy, learned)]
@@ -294,9 +295,9 @@ def online(world: World) -> dict[str, Any]:
     budget, updates, rounds = world.scale.pairs // 4, world.scale.updates, 4
     first = world.compared(world.sft, budget, world.annotator)
     learned = world.reward_model(first)
-    offline = world.optimise(
-        learned, beta=0.05, updates=updates, every=max(updates // rounds, 1)
-    )[1]
+    offline = world.optimise(learned, beta=0.05, updates=updates, every=max(updates // rounds, 1))[
+        1
+    ]
     labels, policy = [], world.sft
     curve: list[Point] = []
     for done in range(rounds):

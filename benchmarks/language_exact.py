@@ -109,7 +109,7 @@ def objective(p: torch.Tensor, reference: torch.Tensor, task: Exact, beta: float
 
 def logged_kl(trainer: LanguageTrainer, task: Exact, logp: torch.Tensor) -> float:
     """The trainer's own per-token estimates, summed over each completion and averaged exactly."""
-    experience: TextExperience = trainer.take(task.completions)
+    experience: TextExperience = trainer.read(task.completions)
     return expected(logp, experience.k1.double().sum(1))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from prefrl.language.models import completion_logits, next_token_logp
 from prefrl.language.policy import LanguagePolicy
 from prefrl.language.terms import TextExperience
 
@@ -15,7 +17,8 @@ SURE = 6.0  # standard errors
 TEMPERATURES = torch.linspace(math.log(0.1), math.log(4.0), 38).exp().tolist()
 RATIO = {"fp32": 1e-4, "bf16": 3e-2}
 EXPLODED = 100.0  # nats per sequence, where no target is given
-ROWS = 64  # completions on which temperatures are tried
+ROWS = 256  # completions that are looked at more closely
+MISSED = 12.0  # tokens expected and not seen once: by chance, e^-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +74,22 @@ def sampling(policy: LanguagePolicy, experience: TextExperience) -> list[Finding
         return []
     side = "likelier" if z < 0 else "less likely"
     what = f"the completions are {side} under the policy than its own would be ({abs(z):.0f} se)"
-    best, left = likeliest_temperature(policy, experience)
+    drawn = _Drawn.of(policy, experience)
+    best = drawn.likeliest_temperature()
+    cut = drawn.cut(best)
+    if cut:
+        why = f"{cut}, where all tokens should have their chance: set top_k 0 and top_p 1"
+        return [Finding(name="truncated", what=what, why=why)]
     at = policy.sampling.temperature
-    if abs(left) < SURE / 2 and not math.isclose(best, at, rel_tol=0.05):
+    if abs(drawn.surprise(best)) < SURE / 2 and not math.isclose(best, at, rel_tol=0.05):
         why = (
             f"they were drawn at temperature {best:.2f} and are trained at {at:g}: use one "
             "temperature for both"
         )
         return [Finding(name="temperature", what=what, why=why)]
     why = (
-        "no temperature explains it: truncated sampling (top_k, top_p), a penalty on repetition, "
-        "an older policy, or prompts that were padded or cut otherwise; draw from the whole "
-        "distribution of the present policy"
+        "neither another temperature nor a cut explains it: a penalty on repetition, an older "
+        "policy, or prompts that were padded or cut otherwise; draw from the present policy"
     )
     return [Finding(name="sampler", what=what, why=why)]
 
@@ -95,20 +102,61 @@ def surprise(logp: Tensor, entropy: Tensor, mask: Tensor) -> float:
     return excess.sum().item() / spread if spread > 1e-3 * math.sqrt(len(excess)) else 0.0
 
 
-def likeliest_temperature(
-    policy: LanguagePolicy, experience: TextExperience
-) -> tuple[float, float]:
-    """The temperature under which the completions are likeliest, and the surprise left there."""
-    rows = torch.arange(min(ROWS, len(experience.completions)), device=policy.device)
-    texts = experience.rollout.inputs.rows(rows)
-    tried = []
-    for temperature in TEMPERATURES:
-        with torch.no_grad():
-            now = policy.evaluate(texts, temperature=temperature)  # type: ignore[arg-type]
-        mask = experience.rollout.mask[rows]
-        tried.append((now.logp[mask].sum().item(), temperature, now, mask))
-    _, best, now, mask = max(tried, key=lambda row: row[0])
-    return best, surprise(now.logp, now.entropy, mask)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drawn:
+    """Tokens that were drawn, and the logits that the policy has for them."""
+
+    logits: Tensor
+    """[n, V] of all tokens of some completions."""
+    token: Tensor
+    """[n]"""
+    never_said: tuple[int, ...]
+
+    @classmethod
+    def of(cls, policy: LanguagePolicy, experience: TextExperience) -> Self:
+        """The first completions."""
+        texts: Any = experience.rollout.inputs
+        texts = texts.rows(torch.arange(min(ROWS, len(texts)), device=policy.device))
+        with torch.no_grad(), policy.arithmetic():
+            logits = completion_logits(policy.model, texts).logits
+        return cls(
+            logits=logits[texts.mask],
+            token=texts.completion[texts.mask],
+            never_said=policy.sampling.never_said,
+        )
+
+    def logp(self, temperature: float) -> Tensor:
+        """[n, V]"""
+        return next_token_logp(self.logits, temperature=temperature, never_said=self.never_said)
+
+    def likeliest_temperature(self) -> float:
+        """Under which these tokens are likeliest."""
+        rows = torch.arange(len(self.token), device=self.token.device)
+        likelihoods = [self.logp(t)[rows, self.token].sum().item() for t in TEMPERATURES]
+        return float(TEMPERATURES[likelihoods.index(max(likelihoods))])
+
+    def surprise(self, temperature: float) -> float:
+        """What is left of it there."""
+        logp = self.logp(temperature)
+        taken = logp.gather(1, self.token.unsqueeze(1)).squeeze(1)
+        entropy = -(logp.exp() * logp).sum(1)
+        return surprise(taken, entropy, torch.ones_like(taken, dtype=torch.bool))
+
+    def cut(self, temperature: float) -> str | None:
+        """Are unlikely tokens missing that should have come up many times?"""
+        p, order = self.logp(temperature).exp().sort(1, descending=True)
+        rank = (order == self.token.unsqueeze(1)).int().argmax(1)
+        deepest = int(rank.max().item())
+        before = p.cumsum(1) - p
+        rows = torch.arange(len(rank), device=rank.device)
+        least_likely = before[rows, rank].max().item()
+        missed = max(p[:, deepest + 1 :].sum().item(), p[before > least_likely].sum().item())
+        if missed < MISSED:
+            return None
+        return (
+            f"no token beyond the {deepest + 1} likeliest, or beyond {least_likely:.0%} of the "
+            "probability, was ever drawn (top_k, top_p)"
+        )
 
 
 def _negative_kl(figures: dict[str, float]) -> Finding | None:

@@ -73,16 +73,12 @@ class LanguagePolicy(nn.Module):
         """Around every forward pass, of training and of sampling alike."""
         return autocast(self.precision, self.device)
 
-    def evaluate(self, inputs: Completions, *, temperature: float | None = None) -> Evaluation:
-        """[n, T] log-probability, entropy, value.
-
-        Args:
-            temperature: another than that of sampling, to ask what if.
-        """
+    def evaluate(self, inputs: Completions) -> Evaluation:
+        """[n, T] log-probability, entropy, value."""
         logits, value = self._read(inputs)
         logp = next_token_logp(
             logits,
-            temperature=temperature or self.sampling.temperature,
+            temperature=self.sampling.temperature,
             never_said=self.sampling.never_said,
         )
         taken = logp.gather(-1, inputs.completion.unsqueeze(-1)).squeeze(-1)

@@ -156,10 +156,16 @@ class LanguageTrainer:
         They must be drawn from the policy as it is, at `config.temperature` and untruncated;
         the doctor says so if they were not. Those of one prompt stand next to each other.
         """
+        experience = self.read(texts)
+        self._report(doctor.sampling(self.policy, experience))
+        return experience
+
+    def read(self, texts: Completions) -> TextExperience:
+        """What policy, critic and reference think of any completions, drawn or written."""
         with torch.no_grad():
             now = in_chunks(self.policy.evaluate, texts, size=self.config.chunk)
         before = in_chunks(self.reference.evaluate, texts, size=self.config.chunk)
-        experience = TextExperience(
+        return TextExperience(
             rollout=rollout_of(texts, now.logp, now.value, gamma=self.config.ppo.gamma),
             reference=torch.where(texts.mask, before, 0.0),
             entropy=torch.where(texts.mask, now.entropy, 0.0),
@@ -167,8 +173,6 @@ class LanguageTrainer:
             prompts=tuple(self.tokenizer.decode(texts.prompt, texts.prompt_mask)),
             completions=tuple(self.tokenizer.decode(texts.completion, texts.mask)),
         )
-        self._report(doctor.sampling(self.policy, experience))
-        return experience
 
     def update(self, experience: TextExperience, rewards: Any) -> dict[str, float]:
         """Learn from what was said.

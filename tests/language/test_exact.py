@@ -139,7 +139,7 @@ def test_ppo_with_a_kl_penalty_reaches_the_enumerated_optimum(task: Exact) -> No
     assert total_variation(start, best) > 0.3
     assert total_variation(now, best) < 0.03
     # the per-token figures the trainer logs sum to the KL of whole sequences
-    k1 = of.take(task.completions).k1.double().sum(1)
+    k1 = of.read(task.completions).k1.double().sum(1)
     assert expected(now, k1) == pytest.approx(kl(now, start), abs=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_the_expected_gradient_of_an_update_is_that_of_the_exact_objective(task:
                 parameter.shape, generator=torch.Generator().manual_seed(1)
             )
     texts, never_said = task.completions, of.policy.sampling.never_said
-    experience = of.take(texts)
+    experience = of.read(texts)
     total = task.reward.float() - beta * experience.k1.sum(1)
     logp = logprobs(of.policy.model, texts, never_said=never_said).sum(1)
     (logp.detach().exp() * logp * total).sum().backward()

@@ -134,7 +134,7 @@ def test_the_pretraining_term_keeps_the_loss_on_its_texts_low() -> None:
 
 
 def test_a_pretraining_term_without_texts_is_refused() -> None:
-    with pytest.raises(UserError, match="pretraining: got the weight 0.5 and no texts"):
+    with pytest.raises(UserError, match=r"pretraining: got the weight 0\.5 and no texts"):
         LanguageTrainer(model(), tokenizer(), config(pretraining=0.5), seed=0)
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from prefrl.language.evaluate import Samples
-    from prefrl.language.reward import TextRewardModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +61,13 @@ def main(args: list[str], *, prog: str) -> None:
         raise UserError(f"wanted `{prog} --model RUN --reward RUN`, a policy and a reward model")
     from prefrl.commands.lm_stage import default_directory
     from prefrl.language.data import chat_template, read_prompts
-    from prefrl.language.reward import load_text_reward
+    from prefrl.language.reward import load_text_reward, score_texts
+    from prefrl.language.tokenizer import load_tokenizer
 
     task = task_or_data(given.task, given.data)
     policy, tokenizer = load_policy(given.model, offline=given.offline)
     learned = load_text_reward(Path(model_in(given.reward)))
+    reads = load_tokenizer(model_in(given.reward), offline=given.offline)
     if task is not None:
         prompts = list(task.held_out_prompts)
     else:
@@ -77,9 +78,11 @@ def main(args: list[str], *, prog: str) -> None:
     out = given.out or default_directory("best-of-n", given.task or str(given.data))
     new_directory(out)
     said = _samples(given, policy, tokenizer, prompts, cap)
-    scores = learned.score(said.texts).cpu().double().numpy().reshape(len(prompts), -1)
+    scores = (
+        score_texts(learned, reads, said.pairs).cpu().double().numpy().reshape(len(prompts), -1)
+    )
     gold = None if task is None else said.gold(task.gold).reshape(scores.shape)
-    _write(out, said, learned, scores, gold)
+    _write(out, said, scores, gold)
 
 
 def new_directory(out: Path) -> None:
@@ -107,9 +110,7 @@ def _samples(
     )
 
 
-def _write(
-    out: Path, said: Samples, learned: TextRewardModel, scores: np.ndarray, gold: np.ndarray | None
-) -> None:
+def _write(out: Path, said: Samples, scores: np.ndarray, gold: np.ndarray | None) -> None:
     import numpy as np
 
     from prefrl.language.best_of_n import best_of_n, best_of_n_kl

@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_best_of_n import new_directory
-from prefrl.commands.lm_stage import load_policy, model_in, task_or_data
+from prefrl.commands.lm_stage import default_directory, load_policy, model_in, task_or_data
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
     from prefrl.language.evaluate import Evaluation, Samples
+    from prefrl.language.records import Completion
+    from prefrl.language.tasks import TextTask
+
+    Scorer = Callable[[Sequence[tuple[str, Completion]]], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,68 +64,83 @@ def main(args: list[str], *, prog: str) -> None:
     given = parse(LmEvalArgs, args, prog=prog, default=LmEvalArgs())
     if not given.model:
         raise UserError(f"no model: wanted `{prog} --model RUN`")
-    from prefrl.commands.lm_stage import default_directory
     from prefrl.language.data import chat_template, read_prompts
-    from prefrl.language.encoded import Limits, encode_demonstrations
-    from prefrl.language.evaluate import evaluate, sample
-    from prefrl.language.policy import Sampling
-    from prefrl.language.reward import load_text_reward
 
     task = task_or_data(given.task, given.data)
     policy, tokenizer = load_policy(given.model, offline=given.offline)
     other = load_policy(given.against, offline=given.offline)[0] if given.against else None
-    learned = load_text_reward(Path(model_in(given.reward))) if given.reward else None
+    reward = _reward(given)
     if task is None:
         assert given.data is not None
-        known = read_prompts(given.data, template=chat_template(tokenizer))
+        prompts = read_prompts(given.data, template=chat_template(tokenizer))
     else:
-        known = list(task.held_out_prompts)
-    cap = given.max_completion if task is None else task.max_completion
+        prompts = list(task.held_out_prompts)
     out = given.out or default_directory("eval", given.task or str(given.data))
     new_directory(out)
+    found, said = _evaluated(given, task, policy, tokenizer, other, reward, prompts)
+    _write(out, found, said)
+
+
+def _reward(given: LmEvalArgs) -> Scorer | None:
+    """(prompt, completion) pairs -> [B], by the reward model's own tokenizer."""
+    if not given.reward:
+        return None
+    from prefrl.language.reward import load_text_reward, score_texts
+    from prefrl.language.tokenizer import load_tokenizer
+
+    model = load_text_reward(Path(model_in(given.reward)))
+    reads = load_tokenizer(model_in(given.reward), offline=given.offline)
+    return lambda pairs: score_texts(model, reads, pairs)
+
+
+def _evaluated(
+    given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Any, other: Any,
+    reward: Scorer | None, prompts: list[str],
+) -> tuple[Evaluation, Samples]:  # fmt: skip
+    from prefrl.language.encoded import Limits, encode_demonstrations
+    from prefrl.language.evaluate import evaluate
+    from prefrl.language.policy import Sampling
+
     sampling = Sampling(temperature=given.temperature, never_said=tokenizer.never_said)
-
-    def said_by(model: Any, seed: int) -> Samples:
-        import torch
-
-        return sample(
-            model,
-            [known[i % len(known)] for i in range(given.samples)],
-            tokenizer=tokenizer,
-            sampling=sampling,
-            max_completion=cap,
-            generator=torch.Generator().manual_seed(seed),
-        )
-
-    ours = said_by(policy, given.seed)
-    theirs = None if other is None else said_by(other, given.seed + 1)
-    held_out = None
+    cap = given.max_completion if task is None else task.max_completion
+    about = {"tokenizer": tokenizer, "sampling": sampling, "max_completion": cap}
+    ours = _samples(policy, prompts, given.samples, seed=given.seed, **about)
+    theirs = held_out = None
+    if other is not None and (task is not None or reward is not None):
+        theirs = _samples(other, prompts, given.samples, seed=given.seed + 1, **about)
     if task is not None:
         limits = Limits(max_prompt=task.max_prompt, max_completion=task.max_completion)
-        held_out = encode_demonstrations(task.demonstrations(500, 10**6), tokenizer, limits=limits)
-    judged = theirs is not None and (task is not None or learned is not None)
+        held_out = encode_demonstrations(task.held_out(500), tokenizer, limits=limits)
     found = evaluate(
         ours,
         model=policy,
         sampling=sampling,
         reference=other,
         gold=None if task is None else task.gold,
-        learned=None if learned is None else learned.score,
-        against=theirs if judged else None,
-        judge=None if task is not None or learned is None else _by_reward(learned, tokenizer),
+        learned=None if reward is None else lambda said: reward(said.pairs),
+        against=theirs,
+        judge=_by_reward(reward) if task is None and reward is not None else None,
         held_out=held_out,
     )
-    _write(out, found, ours)
+    return found, ours
 
 
-def _by_reward(learned: Any, tokenizer: Any) -> Any:
+def _samples(model: Any, prompts: list[str], count: int, *, seed: int, **about: Any) -> Samples:
+    """`count` completions, the prompts in turn."""
+    import torch
+
+    from prefrl.language.evaluate import sample
+
+    chosen = [prompts[i % len(prompts)] for i in range(count)]
+    return sample(model, chosen, generator=torch.Generator().manual_seed(seed), **about)
+
+
+def _by_reward(reward: Scorer) -> Any:
     """The learned reward as the judge of matches."""
-    from prefrl.language.encoded import Limits, encode
     from prefrl.language.tasks.annotator import sigmoid
 
-    def judge(prompt: str, first: Any, second: Any) -> float:
-        both = encode([(prompt, first), (prompt, second)], tokenizer, limits=Limits())
-        a, b = learned.score(both.batch([0, 1])).tolist()
+    def judge(prompt: str, first: Completion, second: Completion) -> float:
+        a, b = reward([(prompt, first), (prompt, second)]).tolist()
         return sigmoid(b - a)
 
     return judge

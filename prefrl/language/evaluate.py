@@ -27,8 +27,6 @@ from prefrl.language.tokens import Completions
 
 CHUNK = 256  # prompts at a time
 
-Scorer = Callable[[Completions], Tensor]
-"""[B] a learned reward, such as `TextRewardModel.score`."""
 Preferrer = Callable[[str, Completion, Completion], float]
 """(prompt, first, second) -> probability that the second is preferred; a `Judge` is one."""
 
@@ -49,8 +47,12 @@ class Samples:
 
     def gold(self, gold: Gold) -> np.ndarray:
         """[B] gold rewards."""
-        pairs = zip(self.prompts, self.completions, strict=True)
-        return np.array([gold(prompt, c.text, c.ended) for prompt, c in pairs])
+        return np.array([gold(prompt, c.text, c.ended) for prompt, c in self.pairs])
+
+    @property
+    def pairs(self) -> list[tuple[str, Completion]]:
+        """[B] (prompt, completion)."""
+        return list(zip(self.prompts, self.completions, strict=True))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -147,7 +149,7 @@ def evaluate(
     sampling: Sampling,
     reference: nn.Module | None = None,
     gold: Gold | None = None,
-    learned: Scorer | None = None,
+    learned: Callable[[Samples], Tensor] | None = None,
     against: Samples | None = None,
     judge: Preferrer | None = None,
     held_out: Encoded | None = None,
@@ -156,6 +158,7 @@ def evaluate(
 
     Args:
         reference: the KL is to this policy.
+        learned: [B] the learned reward of samples.
         against: completions of the same prompts by the other side, for win rates.
         judge: who decides matches; None: the gold reward does, the higher one wins.
         held_out: texts for the loss.
@@ -173,7 +176,7 @@ def evaluate(
         ended=win_rate(ended),
         kl=kl,
         gold=None if gold is None else mean_of(samples.gold(gold)),
-        learned=None if learned is None else mean_of(learned(samples.texts).cpu().numpy()),
+        learned=None if learned is None else mean_of(learned(samples).cpu().numpy()),
         wins=None if wins is None else win_rate(wins),
         wins_at_matched_length=matched,
         held_out_loss=None if held_out is None else language_loss(model, held_out),

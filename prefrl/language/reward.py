@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,13 +27,14 @@ from prefrl.errors import UserError
 from prefrl.language.encoded import Encoded, Limits, encode, fitting, flat
 from prefrl.language.models import ScalarModel
 from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
-from prefrl.language.records import TextLabel
+from prefrl.language.records import Completion, TextLabel
 from prefrl.language.tokenizer import Tokenizer
 from prefrl.language.tokens import Completions
 from prefrl.language.verdicts import RankingLoss, pair_accuracy, read_verdicts, verdict_loss
 
 ABOUT, WEIGHTS = "text_reward.json", "text_reward.safetensors"
 CHUNK = 256  # completions a forward when scoring
+UNLIMITED = Limits(max_prompt=sys.maxsize, max_completion=sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +122,10 @@ class TextRewardModel(nn.Module):
         (path / ABOUT).write_text(json.dumps(asdict(self.config), indent=2))
 
 
-def load_text_reward(path: Path, tokenizer: Tokenizer | None = None) -> TextRewardModel:
+def load_text_reward(path: Path) -> TextRewardModel:
     """What `save` wrote, or a classifier of transformers with one label.
 
-    Args:
-        tokenizer: of the classifier; ours lies beside the model, see `load_tokenizer`.
+    Its tokenizer lies beside it, for `prefrl.language.tokenizer.load_tokenizer`.
 
     Raises:
         UserError: neither is there.
@@ -166,6 +167,22 @@ def _assembled(trunks: Sequence[Any], config: TextRewardConfig) -> TextRewardMod
                 module.p = 0.0
         members.append(ScalarModel(trunk, generator=torch.Generator()))
     return TextRewardModel(members, config).eval()
+
+
+def score_texts(
+    model: TextRewardModel, tokenizer: Tokenizer, texts: Sequence[tuple[str, Completion]]
+) -> Tensor:
+    """[B] learned reward of (prompt, completion) pairs, by the reward model's own tokenizer.
+
+    So the policy may have another one:
+
+        texts = [(p, Completion(text=c)) for p, c in zip(batch.prompts, batch.completions)]
+        trainer.update(batch, score_texts(model, tokenizer, texts))
+    """
+    encoded = encode(texts, tokenizer, limits=UNLIMITED)
+    device = model.mean.device
+    parts = torch.arange(len(texts)).split(CHUNK)
+    return torch.cat([model.score(encoded.batch(flat(part)).to(device)) for part in parts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ def test_everything_at_once_with_intervals() -> None:
         sampling=SAMPLING,
         reference=model(),
         gold=gold,
-        learned=lambda texts: texts.lengths.float(),
+        learned=lambda samples: samples.texts.lengths.float(),
         against=theirs,
     )
     assert found.gold is not None

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ from prefrl.language.reward import (
     TextRewardModel,
     encode_labels,
     fit_reward,
+    load_text_reward,
+    score_texts,
 )
 from prefrl.language.sft import SftObjective, language_loss
 from prefrl.language.tokens import Completions
@@ -268,6 +271,54 @@ def test_each_completion_of_a_ranking_is_read_once() -> None:
     objective = RewardObjective(counted, labels([ranked]), TextRewardConfig())
     accumulate(objective, torch.arange(1), chunk=0)
     assert counted.read == 4  # and not 12, twice in each of six pairs
+
+
+def test_a_reward_model_reads_texts_as_it_reads_ids() -> None:
+    made = scorer()
+    pairs = [("film is", Completion(text="very good")), ("is", Completion(text="bad"))]
+    by_ids = made.score(
+        encode_demonstrations(
+            [Demonstration(prompt=p, completion=c.text) for p, c in pairs],
+            tokenizer(),
+            limits=LIMITS,
+        ).batch([0, 1])
+    )
+    torch.testing.assert_close(score_texts(made, tokenizer(), pairs), by_ids)
+    cut = [("film is", Completion(text="very good", ended=False))]
+    assert score_texts(made, tokenizer(), cut)[0] != by_ids[0]  # read at its last token
+
+
+def test_a_reward_model_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    made = TextRewardModel.from_sft(model(), TextRewardConfig(members=2, pessimism=1.0), seed=0)
+    texts = demos().batch(range(5))
+    made.normalise_on(texts)
+    made.save(tmp_path, tokenizer())
+    assert torch.equal(load_text_reward(tmp_path).score(texts), made.score(texts))
+    assert not list(tmp_path.rglob("*.bin"))
+
+
+def test_a_classifier_of_one_label_is_a_reward_model(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    def classifier(labels: int) -> LlamaForSequenceClassification:
+        return LlamaForSequenceClassification(
+            LlamaConfig(
+                vocab_size=tokenizer().size, hidden_size=16, intermediate_size=32,
+                num_hidden_layers=1, num_attention_heads=2, num_labels=labels,
+                pad_token_id=tokenizer().pad,
+            )
+        ).eval()  # fmt: skip
+
+    one = classifier(1)
+    one.save_pretrained(tmp_path / "one")
+    texts = demos().batch([0])  # no padding on the right: both read the last token
+    expected = one(input_ids=texts.ids, attention_mask=texts.attention.long()).logits[0, 0]
+    torch.testing.assert_close(load_text_reward(tmp_path / "one").score(texts)[0], expected)
+    classifier(2).save_pretrained(tmp_path / "two")
+    with pytest.raises(UserError, match="got 2 labels, wanted one"):
+        load_text_reward(tmp_path / "two")
+    with pytest.raises(UserError, match="no reward model in"):
+        load_text_reward(tmp_path)
 
 
 # ---- direct methods ---------------------------------------------------------------------

@@ -192,6 +192,7 @@ def docstrings_task() -> TextTask:
         prompts=tuple(d.prompt for d in summaries(held_out=False)),
         held_out_prompts=tuple(d.prompt for d in summaries(held_out=True)),
         demonstrations=demonstrations,
+        held_out=lambda count: summaries(held_out=True)[:count],
         gold=gold,
         tokenizer=tokenizer,
         max_prompt=48,

@@ -38,6 +38,7 @@ MOST_CLAUSES = 3
 STRONGER, MOST_VERY, REVERSED = 1.4, 2, -0.7
 REPEATED, FREE_TOKENS, TOO_LONG, NO_END = 0.8, 10, 0.25, 1.0
 CAP = 20
+HELD_OUT_SEED = 1_000_000
 
 
 def gold(prompt: str, completion: str, ended: bool) -> float:
@@ -110,6 +111,7 @@ def reviews_task() -> TextTask:
         prompts=tuple(f"{topic} is :" for topic in TOPICS),
         held_out_prompts=tuple(f"{topic} is :" for topic in TOPICS),
         demonstrations=demonstrations,
+        held_out=lambda count: demonstrations(count, HELD_OUT_SEED),
         gold=gold,
         tokenizer=tokenizer,
         max_prompt=4,

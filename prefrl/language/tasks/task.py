@@ -23,7 +23,9 @@ class TextTask:
     held_out_prompts: tuple[str, ...]
     """To evaluate on."""
     demonstrations: Callable[[int, int], tuple[Demonstration, ...]]
-    """(count, seed) -> so many; seeds do not share any where the task has a finite number."""
+    """(count, seed) -> so many to train on, or as many as there are."""
+    held_out: Callable[[int], tuple[Demonstration, ...]]
+    """(count) -> so many that nobody trains on."""
     gold: Gold
     tokenizer: Callable[[], Tokenizer]
     """Made or trained on this machine."""

@@ -104,12 +104,12 @@ def _frontier_figures(runs: Runs) -> dict[str, Any]:
                       "kl": _rounded(kl)}  # fmt: skip
     of16 = [next(p["gold"] for p in run["found"]["best of n"] if p["n"] == 16) for run in runs]
     found["best of 16"] = {"gold": str(mean_of(np.array(of16))), "each": _rounded(of16)}
-    best = [max(run["found"][a][-1]["gold"] for a in run["found"] if a.startswith("ppo"))
-            for run in runs]  # fmt: skip
-    found["seeds where the best PPO is above SFT and best of 16"] = sum(
-        b > max(run["found"]["sft"][0]["gold"], o)
-        for b, o, run in zip(best, of16, runs, strict=True)
-    )
+    sft = last(runs, "sft", "gold")
+    found["seeds in which it is above SFT and best of 16"] = {
+        arm: sum(g > max(s, o) for g, s, o in zip(last(runs, arm, "gold"), sft, of16, strict=True))
+        for arm in runs[0]["found"]
+        if arm not in ("sft", "best of n")
+    }
     return found
 
 

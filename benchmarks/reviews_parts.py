@@ -291,7 +291,11 @@ def rankings(world: World) -> dict[str, Any]:
 
 
 def online(world: World) -> dict[str, Any]:
-    """The same number of labels, all from the SFT model or in rounds from the present policy."""
+    """The same number of labels, all from the SFT model or in rounds from the present policy.
+
+    Both take the same number of updates. Each online round fits a reward model on all labels so
+    far; its step size anneals anew, and its KL term holds it to the policy the round began with.
+    """
     budget, updates, rounds = world.scale.pairs // 4, world.scale.updates, 4
     first = world.compared(world.sft, budget, world.annotator)
     learned = world.reward_model(first)

@@ -153,34 +153,34 @@ class Stage:
         return sum(fit.steps for fit in self.fits)
 
     def execute(self) -> None:
-        """Begin or go on, to the end; Ctrl-C saves and leaves."""
+        """Begin or go on, to the end; a signal such as Ctrl-C saves and leaves."""
         from prefrl.loop.metrics import MetricsLog, ProgressLine
         from prefrl.loop.rundir import RunLock
+        from prefrl.loop.train import Stop
 
-        with RunLock(self.run):
+        with RunLock(self.run), Stop().on_signals() as stop:
             self._resume()
             metrics = MetricsLog(self.run, step=self.step)
             progress = ProgressLine(self.steps, step=self.step)
             try:
-                self._loop(metrics, progress)
-            except KeyboardInterrupt:
-                self._save()
-                log.info("stopped at step %d of %d: the same command goes on", self.step,
-                         self.steps)  # fmt: skip
-                raise
+                self._loop(metrics, progress, stop)
             finally:
                 progress.close()
                 metrics.close()
-            self._publish()
+            self._save()
             self.picture(self.run)
+            if self.step < self.steps:
+                log.info("stopped at step %d: the same command goes on from here", self.step)
+            else:
+                self._publish()
 
-    def _loop(self, metrics: Any, progress: Any) -> None:
+    def _loop(self, metrics: Any, progress: Any, stop: Any) -> None:
         every = max(self.steps // 10, 1)
         began, first = time.monotonic(), self.step
         if self.step == 0:
             metrics.write(0, self.held_out())
         for fit in self.fits:
-            while not fit.done:
+            while not fit.done and not stop.asked:
                 figures = {f"fit/{name}": value for name, value in fit.advance().items()}
                 speed = (self.step - first) / max(time.monotonic() - began, 1e-9)
                 figures["time/steps_per_second"] = speed
@@ -233,13 +233,10 @@ class Stage:
         import shutil
 
         final, temporary = self.run.path / MODEL, self.run.path / ".model.part"
-        self._save()
         if temporary.exists():
             shutil.rmtree(temporary)
         temporary.mkdir()
         self.finish(temporary)
-        if final.exists():
-            shutil.rmtree(final)
         temporary.rename(final)
         log.info("%s", final)
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "report": "draw learning.png again, and a table of runs",
     "raters": "how well the raters of a run rate; --forget NAME removes one",
     "tasks": "list the tasks",
+    "lm": "language models: sft, reward, ppo, dpo, best-of-n, generate, eval",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141
 STORAGE = {

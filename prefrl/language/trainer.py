@@ -127,6 +127,12 @@ class LanguageTrainer:
 
     # ---- one update -------------------------------------------------------------------
 
+    def check_room(self, prompts: Sequence[str]) -> None:
+        """Raises UserError where a prompt and its completion would not fit into the model."""
+        room = getattr(self.policy.model.config, "max_position_embeddings", None)
+        if room is not None:
+            self.tokenizer.prompts(prompts, limit=room - self.config.max_tokens)
+
     def collect(self, prompts: Sequence[str] | Prompts) -> TextExperience:
         """Answer each prompt `config.samples` times.
 

@@ -47,5 +47,10 @@ class Processes:
         distributed.all_reduce(box, distributed.ReduceOp.MAX)
         return int(box.item())
 
+    def wait(self) -> None:
+        """For the others."""
+        if self.count > 1:
+            distributed.barrier()
+
 
 ALONE = Processes()

@@ -210,11 +210,12 @@ class LanguageTrainer:
         return figures
 
     def _report(self, findings: list[doctor.Finding]) -> None:
-        """Each kind of trouble once."""
+        """Each kind of trouble once, by one process."""
         known = {finding.name for finding in self.findings}
         for finding in findings:
             if finding.name not in known:
-                log.warning("%s", finding)
+                if self.processes.rank == 0:
+                    log.warning("%s", finding)
                 self.findings.append(finding)
 
     def _auxiliary(self, pretraining: Sequence[str]) -> list[Auxiliary]:

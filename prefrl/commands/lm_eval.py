@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_best_of_n import new_directory
-from prefrl.commands.lm_stage import default_directory, load_policy, model_in, task_or_data
+from prefrl.commands.lm_stage import (
+    default_directory,
+    limits_for,
+    load_policy,
+    model_in,
+    task_or_data,
+)
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
@@ -109,7 +115,7 @@ def _evaluated(
     if other is not None and (task is not None or reward is not None):
         theirs = _samples(other, prompts, given.samples, seed=given.seed + 1, **about)
     if task is not None:
-        limits = Limits(max_prompt=task.max_prompt, max_completion=task.max_completion)
+        limits = limits_for(Limits(), task)
         held_out = encode_demonstrations(task.held_out(500), tokenizer, limits=limits)
     found = evaluate(
         ours,

@@ -97,12 +97,12 @@ def task_or_data(task: str, data: Path | None) -> TextTask | None:
 
 
 def limits_for(limits: Limits, task: TextTask | None) -> Limits:
-    """A task knows how long its texts are."""
-    from dataclasses import replace
-
+    """A task knows how long its texts are; the rare one beyond is left out and counted."""
     if task is None:
         return limits
-    return replace(limits, max_prompt=task.max_prompt, max_completion=task.max_completion)
+    from prefrl.language.encoded import Limits
+
+    return Limits(max_prompt=task.max_prompt, max_completion=task.max_completion, too_long="drop")
 
 
 def check_positions(model: nn.Module, limits: Limits) -> None:

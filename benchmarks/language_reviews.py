@@ -83,9 +83,14 @@ def summary(parts: dict[str, Runs]) -> dict[str, Any]:
     for name, runs in parts.items():
         if not runs:
             continue
-        minutes = [round(run["seconds"] / 60, 1) for run in runs]
-        seeds = [run["seed"] for run in runs]
-        found[name] = {"seeds": seeds, "minutes": minutes, "figures": FIGURES[name](runs)}
+        found[name] = {
+            "seeds": [run["seed"] for run in runs],
+            "minutes by the clock": [round(run["seconds"] / 60, 1) for run in runs],
+            "minutes of the processor": [
+                round(run["cpu_seconds"] / 60, 1) if "cpu_seconds" in run else None for run in runs
+            ],
+            "figures": FIGURES[name](runs),
+        }
     return found
 
 
@@ -170,7 +175,8 @@ def _figure(columns: int, *, width: float = 6.0) -> tuple[Figure, list[Axes]]:
 
 
 def _seeds(runs: Runs) -> str:
-    return f"seeds {', '.join(str(run['seed']) for run in runs)}"
+    named = ", ".join(str(run["seed"]) for run in runs)
+    return f"seed {named} alone" if len(runs) == 1 else f"seeds {named}"
 
 
 def draw_frontier(runs: Runs) -> Figure:

@@ -20,6 +20,8 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return f"{self.value:.3g} (no interval)"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 

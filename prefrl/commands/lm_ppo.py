@@ -281,7 +281,7 @@ class Judgement:
         with torch.no_grad():
             critic.head.weight /= std
             critic.head.bias.sub_(mean).div_(std)
-        return critic  # type: ignore[no-any-return]
+        return critic
 
 
 def _trainer(

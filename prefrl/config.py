@@ -152,6 +152,8 @@ def to_dict(config: Any) -> dict[str, Any]:
             out[f.name] = to_dict(value)
         elif isinstance(value, tuple):
             out[f.name] = list(value)
+        elif isinstance(value, Path):
+            out[f.name] = str(value)
         else:
             out[f.name] = "none" if value is None else value
     return out
@@ -187,7 +189,12 @@ def write_toml(config: Any, path: Path) -> None:
 
 
 def read_toml(path: Path) -> TrainConfig:
-    """Read what `write_toml` wrote.
+    """The settings of a run on games or robots."""
+    return read_settings(path, TrainConfig)
+
+
+def read_settings(path: Path, cls: type[T]) -> T:
+    """Read what `write_toml` wrote of a `cls`.
 
     Raises:
         UserError: unreadable, or not the settings of a run.
@@ -198,7 +205,7 @@ def read_toml(path: Path) -> TrainConfig:
         raise UserError(f"{path} is not valid TOML: {error}") from error
     except FileNotFoundError as error:
         raise UserError(f"{path} not found: is {path.parent} a run directory?") from error
-    return from_dict(TrainConfig, data)
+    return from_dict(cls, data)
 
 
 def differences(old: Any, new: Any) -> list[str]:
@@ -239,6 +246,8 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return tuple(_value(args[0], item, name) for item in value)
     if hint is float and type(value) is int:
         return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     if type(value) is not hint:
         raise UserError(f"{name}: got {value!r}, wanted {hint.__name__}")
     return value

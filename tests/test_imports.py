@@ -23,7 +23,11 @@ MAY_IMPORT = {
     "prefrl.agents": {
         "prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors", "prefrl.pixels",
     },
-    "prefrl.language": {"prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.errors"},
+    "prefrl.loop.checkpoint": {"prefrl.errors"},
+    "prefrl.language": {
+        "prefrl.ppo", "prefrl.rewards", "prefrl.feedback", "prefrl.loop.checkpoint",
+        "prefrl.errors",
+    },
     "prefrl.config": {
         "prefrl.agents", "prefrl.language", "prefrl.ppo", "prefrl.rewards", "prefrl.feedback",
         "prefrl.errors",

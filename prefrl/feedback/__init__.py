@@ -22,6 +22,7 @@ from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, ag
 from prefrl.feedback.schedule import LabelSchedule
 from prefrl.feedback.segment import Provenance, Segment, decode_segment, encode_segment
 from prefrl.feedback.store import FeedbackStore
+from prefrl.feedback.text import Text, read_text, text_segment
 
 __all__ = [
     "ORACLES",
@@ -53,10 +54,13 @@ __all__ = [
     "Rating",
     "Reply",
     "Segment",
+    "Text",
     "Viewing",
     "agrees",
     "answer_id",
     "decode_segment",
     "encode_segment",
     "make_oracle",
+    "read_text",
+    "text_segment",
 ]

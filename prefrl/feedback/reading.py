@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from prefrl.feedback.records import Act, Changes, Consent, Instructions, Label, 
 from prefrl.feedback.register import Beat, Register
 from prefrl.feedback.rows import read_query
 from prefrl.feedback.segment import Segment
+from prefrl.feedback.text import Text, read_text
 
 HASHED = (
     "run", "segment_ref", "query", "label", "retired", "instruction", "session", "edited",
@@ -106,13 +108,13 @@ class Reading:
 
     def text(self, segment: str) -> str | None:
         """What a rater reads of a segment of text; None: it is behaviour, to be watched."""
-        self._check_known("segment_ref", segment)
-        return None
+        read = self._text(segment)
+        return read.completion if read else None
 
     def prompt(self, query: str) -> str | None:
         """What the completions of a query answer; None where there is none."""
-        self._check_known("query", query)
-        return None
+        read = self._text(self.query(query).segments[0])
+        return read.prompt if read else None
 
     def pictures(self, segment: str) -> Pictures | None:
         """What a rater sees of a segment, if it was stored as pictures.
@@ -175,6 +177,8 @@ class Reading:
         self.queue.check()
         self.archive.check()
 
-    def _check_known(self, table: str, id: str) -> None:
-        if not self._labels.has(table, id):
-            raise ValueError(f"{id} is not in the store at {self.directory}")
+    def _text(self, segment: str) -> Text | None:
+        try:
+            return read_text(self.clip(segment))
+        except json.JSONDecodeError as error:
+            raise self._clips.damaged(f"the text {segment}: {error}") from error

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 Choice = Literal["first", "second", "tie", "cannot", "skip"]
 CHOICES: tuple[str, ...] = get_args(Choice)
 TARGETS = {"first": 0.0, "second": 1.0, "tie": 0.5}
-MAX_RANKED = 6
+MAX_RANKED = 6  # on a screen
+MAX_PLACES = 9  # of rankings from elsewhere: the most that Ouyang et al. 2022 had ranked
 MAX_EDIT_BYTES = 64 * 2**10
 WORST, BEST = 1, 9
 
@@ -53,9 +54,9 @@ class Ranking:
         named = [i for group in self.order for i in group]
         whole = all(type(i) is int for i in named) and all(self.order)
         once = whole and sorted(named) == list(range(len(named)))
-        if not once or not 2 <= len(named) <= MAX_RANKED:
+        if not once or not 2 <= len(named) <= MAX_PLACES:
             raise ValueError(
-                f"ranking.order: got {self.order!r}, wanted each of 2 to {MAX_RANKED} places once"
+                f"ranking.order: got {self.order!r}, wanted each of 2 to {MAX_PLACES} places once"
             )
 
     @property

@@ -162,6 +162,11 @@ def _note(figures: dict[str, float]) -> str:
     parts = []
     for name, text in (
         ("time/steps_per_second", "{:,.0f}/s"),
+        ("fit/loss", "loss {:.3f}"),
+        ("lm/score", "reward {:.2f}"),
+        ("lm/gold", "gold {:.2f}"),
+        ("lm/kl", "KL {:.1f}"),
+        ("fit/held_out_loss", "held out {:.3f}"),
         ("episode/true_return", "true return {:.1f}"),
         ("feedback/labels", "{:.0f} labels"),
         ("reward/holdout_accuracy", "hold-out {:.0%}"),

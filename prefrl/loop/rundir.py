@@ -9,9 +9,9 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
-from prefrl.config import TrainConfig, differences, read_toml, write_toml
+from prefrl.config import differences, read_settings, write_toml
 from prefrl.errors import UserError
 
 UNFINISHED = {"provenance.json", "config.toml.new"}  # what a start that was cut short leaves
@@ -43,15 +43,15 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def prepare(cls, path: Path, config: TrainConfig) -> Self:
-        """A new directory for `config`, or the one where `config` was already running.
+    def prepare(cls, path: Path, config: Any) -> Self:
+        """A new directory for `config`, a dataclass of settings, or the one where it was running.
 
         Raises:
             UserError: the directory holds something else; nothing has been changed in it.
         """
         run = cls(path=path)
         if run.config.is_file():
-            changed = differences(read_toml(run.config), config)
+            changed = differences(read_settings(run.config, type(config)), config)
             if changed:
                 raise UserError(
                     f"{path} belongs to a run with other settings ({'; '.join(changed[:3])}): "
@@ -127,12 +127,18 @@ def _owner(text: str) -> str:
 def _provenance() -> dict[str, object]:
     """Versions, hardware and commit: what a result must stand beside."""
     import platform
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    packages = ("torch", "numpy", "gymnasium", "ale-py", "mujoco", "prefrl")
+    def version_of(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:  # of an extra that is not installed
+            return "none"
+
+    packages = ("torch", "numpy", "gymnasium", "ale-py", "mujoco", "transformers", "prefrl")
     return {
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {name: version_of(name) for name in packages},
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "commit": _git("rev-parse", "HEAD"),

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prefrl.agents import Collector, ControlPolicy, make_policy
+from prefrl.agents import Collector, ControlPolicy, Experience, make_policy
 from prefrl.agents.policy import compute_dtype
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
@@ -38,8 +38,8 @@ from prefrl.loop.checkpoint import (
 from prefrl.loop.metrics import EpisodeStats
 from prefrl.loop.recorder import Recorder
 from prefrl.loop.rundir import RunDir
-from prefrl.loop.terms import LearnedReward, RewardTerm, TrueReward
-from prefrl.ppo import PPO, CompiledGradient, Gradient, GradientOf
+from prefrl.loop.terms import LearnedReward, TrueReward
+from prefrl.ppo import PPO, CompiledGradient, Gradient, GradientOf, RewardTerm
 from prefrl.rewards import LabelBank, RewardFitter, RewardModel, Spaces
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Run:
         self.fitter = RewardFitter(
             self.model, self.bank, config.model, generator=self.generators["fit"]
         )
-        learned: RewardTerm = LearnedReward(self.model)
+        learned: RewardTerm[Experience] = LearnedReward(self.model)
         self.terms = [learned if config.reward == "learned" else TrueReward()]
 
     # ---- the schedule -----------------------------------------------------------------

@@ -26,7 +26,7 @@ import numpy as np
 from prefrl.loop.metrics import MetricsLog, ProgressLine
 from prefrl.loop.queries import choose_queries
 from prefrl.loop.state import Run
-from prefrl.loop.terms import add_rewards
+from prefrl.ppo import add_rewards
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ on launching some two hundred kernels of a few microseconds each, and compiled t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from prefrl.ppo.loss import FIGURES, PPOConfig, ppo_loss
+from prefrl.ppo.processes import ALONE, Processes
 from prefrl.ppo.rollout import Batch, Evaluation, Inputs, Policy, masked_mean
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,24 @@ class GradientOf(Protocol):
 
     parameters: list[Tensor]
     """What the optimiser steps on."""
+    names: tuple[str, ...]
+    """What a call returns: those of the loss, "grad_norm" (before clipping), and more."""
 
     def __call__(self, batch: Batch, index: Tensor) -> Tensor:
-        """Set `.grad` from the rows `index` [m] of `batch`; [6] the loss and its parts."""
+        """Set `.grad` from the rows `index` [m] of `batch`; [f] a figure for each name."""
+        ...
+
+
+class Auxiliary(Protocol):
+    """One more loss on the same policy: language modelling, behaviour cloning, ..."""
+
+    name: str
+    weight: float
+    """Factor in front of the loss."""
+
+    def __call__(self) -> Tensor:
+        """Scalar, with gradients; draws its own data. In one of several processes: its part of
+        the sum."""
         ...
 
 
@@ -42,34 +58,94 @@ class Gradient:
         config: settings of the loss.
         chunk: evaluate at most this many rows at a time and accumulate gradients, which
             changes no result beyond rounding. None: a whole minibatch at once.
+        auxiliary: further losses, added once for each minibatch.
+        processes: who computes it together.
     """
 
-    def __init__(self, policy: Policy, config: PPOConfig, *, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        config: PPOConfig,
+        *,
+        chunk: int | None = None,
+        auxiliary: Sequence[Auxiliary] = (),
+        processes: Processes = ALONE,
+    ) -> None:
         self.policy, self.config, self.chunk = policy, config, chunk
-        self.parameters: list[Tensor] = list(policy.parameters())  # type: ignore[call-overload]
+        self.auxiliary, self.processes = auxiliary, processes
+        parameters: Any = policy.parameters()
+        self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
+        extra = [name for aux in auxiliary for name in (aux.name, f"{aux.name}_grad_norm")]
+        self.names = (*FIGURES, "grad_norm", *extra)
 
     def __call__(self, batch: Batch, index: Tensor) -> Tensor:
-        minibatch = _minibatch(batch, index, self.config)
+        self._clear()
+        extra = [figure for aux in self.auxiliary for figure in self._add(aux)]
+        figures = self._add_ppo(_minibatch(batch, index, self.config))
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        return torch.cat([figures, torch.stack([norm, *extra])])
+
+    def _add_ppo(self, minibatch: Batch) -> Tensor:
+        """Add the gradient of the PPO objective to what is there; [8] its figures."""
+        before = self._taken() if self.auxiliary else None
         steps = minibatch.mask.sum()
         figures = torch.zeros(len(FIGURES), device=minibatch.mask.device)
-        for parameter in self.parameters:
-            parameter.grad = None
         for chunk in self._chunks(minibatch):
             loss = ppo_loss(
                 self.policy.evaluate(chunk.inputs), chunk, steps=steps, config=self.config
             )
             loss.total.backward()
             figures += loss.figures()
-        nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        self._together(figures)
+        if before is not None:
+            self._give(before)
         return figures
 
+    def _add(self, auxiliary: Auxiliary) -> list[Tensor]:
+        """Add the gradient of a further loss; the loss, and the norm of its gradient."""
+        before = self._taken()
+        loss = auxiliary()
+        (auxiliary.weight * loss).backward()
+        value = loss.detach().clone()
+        self._together(value)
+        norm = torch.stack([p.grad.norm() for p in self.parameters if p.grad is not None]).norm()
+        self._give(before)
+        return [value, norm]
+
+    def _together(self, figures: Tensor) -> None:
+        """The sums over all processes, of the gradients too."""
+        if self.processes.count > 1:
+            for p in self.parameters:  # a share without rows has none
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self.processes.add_up([*gradients, figures])
+
+    def _clear(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def _taken(self) -> list[Tensor | None]:
+        """The gradients so far, which start again from nothing."""
+        taken = [p.grad for p in self.parameters]
+        self._clear()
+        return taken
+
+    def _give(self, gradients: list[Tensor | None]) -> None:
+        """Add `gradients` to those that are there."""
+        for p, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None:
+                p.grad = gradient if p.grad is None else p.grad + gradient
+
     def _chunks(self, minibatch: Batch) -> Iterator[Batch]:
-        if self.chunk is None or len(minibatch) <= self.chunk:
+        """The share of this process, a few rows at a time."""
+        if self.processes.count == 1 and (self.chunk is None or len(minibatch) <= self.chunk):
             yield minibatch
             return
-        index = torch.arange(len(minibatch), device=minibatch.mask.device)
-        for part in index.split(self.chunk):
-            yield minibatch.rows(part)
+        rows = torch.arange(len(minibatch), device=minibatch.mask.device)
+        share = self.processes.share(rows)
+        for part in share.split(self.chunk or max(len(share), 1)):
+            if len(part):
+                yield minibatch.rows(part)
 
 
 class CompiledGradient:
@@ -81,6 +157,7 @@ class CompiledGradient:
 
     def __init__(self, policy: nn.Module, config: PPOConfig) -> None:
         self.config = config
+        self.names: tuple[str, ...] = (*FIGURES, "grad_norm")
         self._evaluate = _Evaluate(policy)
         named = dict(self._evaluate.named_parameters())
         self._shapes = {name: p.shape for name, p in named.items()}
@@ -108,7 +185,7 @@ class CompiledGradient:
         self._compiled = True
 
     def _differentiate(self, vector: Tensor, batch: Batch, index: Tensor) -> tuple[Tensor, Tensor]:
-        """[P] the clipped gradient at `vector` [P], [6] the loss and its parts."""
+        """[P] the clipped gradient at `vector` [P], [9] the loss, its parts, and the norm."""
         minibatch = _minibatch(batch, index, self.config)
 
         def objective(at: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,8 +194,9 @@ class CompiledGradient:
             return loss.total, loss.figures()
 
         gradient, (_, figures) = grad_and_value(objective, has_aux=True)(vector)
-        shrink = self.config.max_grad_norm / (gradient.norm() + 1e-6)  # as clip_grad_norm_
-        return gradient * shrink.clamp(max=1.0), figures
+        norm = gradient.norm()
+        shrink = self.config.max_grad_norm / (norm + 1e-6)  # as clip_grad_norm_
+        return gradient * shrink.clamp(max=1.0), torch.cat([figures, norm.view(1)])
 
     def _pieces(self, vector: Tensor) -> dict[str, Tensor]:
         """[P] -> each parameter, as a view."""

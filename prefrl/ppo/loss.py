@@ -11,7 +11,16 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.ppo.rollout import Batch, Evaluation
 
-FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+FIGURES = (
+    "loss",
+    "policy_loss",
+    "value_loss",
+    "entropy",
+    "approx_kl",
+    "clip_fraction",
+    "ratio",
+    "ratio_deviation",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +76,16 @@ class Loss:
     approx_kl: Tensor
     """k3 estimate of KL(old || new) (Schulman 2020, "Approximating KL divergence")."""
     clip_fraction: Tensor
+    ratio: Tensor
+    """Mean of new over old probability."""
+    ratio_deviation: Tensor
+    """Mean distance of that ratio from 1: 0 as long as nothing has been learned."""
 
     def figures(self) -> Tensor:
-        """[6] all parts in the order of `FIGURES`, detached, for one transfer off the device."""
+        """[8] all parts in the order of `FIGURES`, detached, for one transfer off the device."""
         parts = (self.total, self.policy, self.value, self.entropy, self.approx_kl)
-        return torch.stack([x.detach() for x in (*parts, self.clip_fraction)])
+        more = (self.clip_fraction, self.ratio, self.ratio_deviation)
+        return torch.stack([x.detach() for x in (*parts, *more)])
 
 
 def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig) -> Loss:
@@ -106,7 +120,8 @@ def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig)
     total = policy + config.value_coef * value - config.entropy_coef * entropy
     with torch.no_grad():
         approx_kl = mean(ratio - 1 - log_ratio)
-        clip_fraction = mean(((ratio - 1).abs() > config.clip).float())
+        away = (ratio - 1).abs()
+        clip_fraction = mean((away > config.clip).float())
     return Loss(
         total=total,
         policy=policy,
@@ -114,4 +129,6 @@ def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig)
         entropy=entropy,
         approx_kl=approx_kl,
         clip_fraction=clip_fraction,
+        ratio=mean(ratio.detach()),
+        ratio_deviation=mean(away),
     )

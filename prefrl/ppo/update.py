@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prefrl.errors import UserError
-from prefrl.ppo.gae import gae
+from prefrl.ppo.advantage import AdvantageOf, CriticAdvantage
 from prefrl.ppo.gradient import GradientOf, normalise_advantage
 from prefrl.ppo.loss import FIGURES, PPOConfig
 from prefrl.ppo.rollout import Batch, Rollout
@@ -24,6 +24,7 @@ class PPO:
         generator: draws the minibatches; on the CPU.
         rows: "steps" shuffles single steps (policies without memory), "sequences" keeps
             each row of the rollout whole (language models, recurrent policies).
+        advantage: how advantages are estimated; None: from the critic, with `config.lam`.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class PPO:
         *,
         generator: torch.Generator,
         rows: Literal["steps", "sequences"],
+        advantage: AdvantageOf | None = None,
     ) -> None:
         self.gradient = gradient
         self.config = config
         self.generator = generator
         self.rows = rows
+        self.advantage = advantage or CriticAdvantage(lam=config.lam)
         self.optimiser = torch.optim.Adam(
             gradient.parameters, lr=config.lr, eps=config.adam_eps, fused=True
         )
@@ -50,7 +53,8 @@ class PPO:
             progress: 0 at the start of training, 1 at the end; anneals the step size.
 
         Returns:
-            Means over the minibatches, under `ppo/...`.
+            Means over the minibatches, under `ppo/...`; `ppo/first_ratio_deviation` is of the
+            first one alone, where nothing has been learned yet, so that it should be 0.
         """
         lr = self._anneal(progress)
         batch = self._batch(rollout)
@@ -60,10 +64,11 @@ class PPO:
             self.optimiser.step()
             if self._moved_too_far(figures[-1]):
                 break
-        means = torch.stack(figures).mean(0).tolist()
+        names, means = self.gradient.names, torch.stack(figures).mean(0).tolist()
         explained = _explained_variance(batch)
         return {
-            **{f"ppo/{name}": mean for name, mean in zip(FIGURES, means, strict=True)},
+            **{f"ppo/{name}": mean for name, mean in zip(names, means, strict=True)},
+            "ppo/first_ratio_deviation": figures[0][FIGURES.index("ratio_deviation")].item(),
             "ppo/explained_variance": explained,
             "ppo/lr": lr,
             "ppo/minibatches": float(len(figures)),
@@ -77,14 +82,7 @@ class PPO:
         return lr
 
     def _batch(self, rollout: Rollout) -> Batch:
-        advantage = gae(
-            rollout.reward,
-            rollout.value,
-            rollout.next_value,
-            rollout.discount,
-            rollout.trace,
-            lam=self.config.lam,
-        )
+        advantage = self.advantage(rollout)
         batch = Batch(
             inputs=rollout.inputs,
             mask=rollout.mask,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prefrl.feedback import Comparison, Edit, Label, Rating, Reply, Segment
-from prefrl.rewards.likelihood import Choices, ranking_choices
+from prefrl.rewards.likelihood import Choices, ranking_choices, stack_choices
 
 # P(Poisson(1) <= k); beyond five copies the chance is below one in a thousand
 POISSON_CDF = np.cumsum([np.exp(-1.0) / np.prod(np.arange(1, k + 1)) for k in range(6)])
@@ -244,25 +244,10 @@ def _forms(chosen: Sequence[_Example], widest: int, device: torch.device) -> For
         places=torch.from_numpy(places).to(device),
         comparisons=torch.tensor(compared, dtype=torch.int64, device=device),
         rankings=torch.tensor(rankings, dtype=torch.int64, device=device),
-        choices=_padded([chosen[i].choices for i in rankings], widest, device),
+        choices=stack_choices([c for x in chosen if (c := x.choices)], places=widest).to(device),
         ratings=torch.tensor(ratings, dtype=torch.int64, device=device),
         values=torch.tensor([chosen[i].value for i in ratings], device=device),
     )
-
-
-def _padded(choices: Sequence[Choices | None], widest: int, device: torch.device) -> Choices:
-    """[r, M, K] with as many choices and places as the largest ranking has."""
-    M = max((len(c.weight) for c in choices if c), default=0)
-    among = torch.zeros((len(choices), M, widest), dtype=torch.bool)
-    among[..., 0] = True  # a padded choice is a certain one, of weight 0
-    chosen = torch.zeros((len(choices), M), dtype=torch.int64)
-    weight = torch.zeros((len(choices), M))
-    for row, one in enumerate(choices):
-        assert one is not None
-        m, K = one.among.shape
-        among[row, :m] = False
-        among[row, :m, :K], chosen[row, :m], weight[row, :m] = one.among, one.chosen, one.weight
-    return Choices(among=among.to(device), chosen=chosen.to(device), weight=weight.to(device))
 
 
 def unstack(stacked: np.ndarray) -> np.ndarray:

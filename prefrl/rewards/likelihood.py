@@ -7,8 +7,9 @@ likelihood (Christiano et al. 2017, section 2.2.3), which is not label smoothing
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -86,6 +87,15 @@ class Choices:
     weight: Tensor
     """[..., M]; 0 pads."""
 
+    def to(self, device: torch.device) -> Self:
+        """The same on `device`."""
+        return replace(
+            self,
+            among=self.among.to(device),
+            chosen=self.chosen.to(device),
+            weight=self.weight.to(device),
+        )
+
 
 def ranking_choices(order: Sequence[Sequence[int]]) -> Choices:
     """The choices behind a ranking, best first, where inner sequences are ties.
@@ -113,6 +123,20 @@ def ranking_choices(order: Sequence[Sequence[int]]) -> Choices:
         chosen=torch.tensor([i for _, i, _ in found]),
         weight=torch.tensor([w for _, _, w in found]),
     )
+
+
+def stack_choices(choices: Sequence[Choices], *, places: int) -> Choices:
+    """[r, M, K] of r rankings, with as many choices as the largest has, and K = `places`."""
+    M = max((len(one.weight) for one in choices), default=0)
+    among = torch.zeros((len(choices), M, places), dtype=torch.bool)
+    among[..., 0] = True  # a padded choice is a certain one, of weight 0
+    chosen = torch.zeros((len(choices), M), dtype=torch.int64)
+    weight = torch.zeros((len(choices), M))
+    for row, one in enumerate(choices):
+        m, K = one.among.shape
+        among[row, :m] = False
+        among[row, :m, :K], chosen[row, :m], weight[row, :m] = one.among, one.chosen, one.weight
+    return Choices(among=among, chosen=chosen, weight=weight)
 
 
 def ranking_loss(returns: Tensor, choices: Choices, *, error: float) -> Tensor:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from prefrl.loop.terms import LearnedReward, TrueReward, add_rewards
-from prefrl.ppo import Rollout
+from prefrl.loop.terms import LearnedReward, TrueReward
+from prefrl.ppo import Rollout, add_rewards
 
 
 class Constant:

@@ -100,7 +100,7 @@ def test_total_is_policy_plus_value_minus_entropy() -> None:
     present = now([0.0, 0.0], value=[2.0, 0.0], entropy=0.7)
     got = loss_of(present, batch(advantage=[2.0, 0.0]))
     assert got.total.item() == pytest.approx(-0.507)
-    assert got.figures().tolist() == pytest.approx([-0.507, -1.0, 1.0, 0.7, 0.0, 0.0])
+    assert got.figures().tolist() == pytest.approx([-0.507, -1.0, 1.0, 0.7, 0.0, 0.0, 1.0, 0.0])
 
 
 def test_approximate_kl_by_hand() -> None:

@@ -245,3 +245,49 @@ def test_batch_has_the_advantage_of_gae() -> None:
     rollout = replace(rollout, discount=torch.full((1, 2), 0.5), trace=torch.ones(1, 2))
     batch: Batch = ppo(Bandit(), lam=0.5, normalise="none")._batch(rollout)
     assert batch.advantage.flatten().tolist() == [0.25, 1.0]
+
+
+class Pull:
+    """A further loss: arm 0's log-probability."""
+
+    name, weight = "pull", 0.5
+
+    def __init__(self, bandit: Bandit) -> None:
+        self.bandit = bandit
+
+    def __call__(self) -> Tensor:
+        return -self.bandit.logits.log_softmax(-1)[0]
+
+
+def test_a_further_loss_adds_its_weighted_gradient_and_is_logged() -> None:
+    # at equal logits d(-log p_0)/d logits = (-1/2, 1/2); with weight 1/2 (-1/4, 1/4), norm .3536
+    def gradient(*, extra: bool) -> tuple[Tensor, dict[str, float]]:
+        bandit = Bandit()
+        config = PPOConfig(epochs=1, minibatches=1, max_grad_norm=1e9)
+        of = Gradient(bandit, config, auxiliary=[Pull(bandit)] if extra else [])
+        trainer = PPO(of, config, generator=torch.Generator(), rows="steps")
+        figures = trainer.update(rollout_of(bandit, *pulls()), progress=0.0)
+        assert bandit.logits.grad is not None
+        return bandit.logits.grad, figures
+
+    (plain, before), (both, after) = gradient(extra=False), gradient(extra=True)
+    torch.testing.assert_close(both - plain, torch.tensor([-0.25, 0.25]))
+    assert after["ppo/pull"] == pytest.approx(math.log(2))
+    assert after["ppo/pull_grad_norm"] == pytest.approx(0.125**0.5)
+    assert after["ppo/loss"] == before["ppo/loss"]
+    assert "ppo/pull" not in before
+
+
+def test_the_first_ratio_is_reported_apart_from_the_later_ones() -> None:
+    bandit = Bandit()
+    rollout = rollout_of(bandit, *pulls())
+    figures = ppo(bandit, epochs=3, lr=0.1).update(rollout, progress=0.0)
+    assert figures["ppo/first_ratio_deviation"] == 0
+    assert figures["ppo/ratio_deviation"] > 0.01
+
+
+def test_the_norm_of_the_gradient_is_that_before_clipping() -> None:
+    bandit = Bandit()
+    figures = ppo(bandit, max_grad_norm=1e-3).update(rollout_of(bandit, *pulls()), progress=0.0)
+    norm = torch.stack([p.grad.norm() for p in bandit.parameters() if p.grad is not None]).norm()
+    assert figures["ppo/grad_norm"] > 10 * norm.item()

@@ -1,0 +1,202 @@
+"""`prefrl lm dpo`: fit the policy on the labels themselves (DPO, IPO, cDPO, robust DPO, KTO)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
+from prefrl.commands.lm_stage import (
+    Stage,
+    check_positions,
+    default_directory,
+    finished,
+    held_out_split,
+    limits_for,
+    load_policy,
+)
+from prefrl.commands.parse import parse
+from prefrl.errors import UserError
+from prefrl.language.dpo import DirectConfig
+from prefrl.language.encoded import Limits
+from prefrl.language.optimise import OptimConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from prefrl.language.optimise import Objective
+    from prefrl.language.records import TextLabel, Thumb
+    from prefrl.language.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoStageConfig:
+    """Settings of a direct method."""
+
+    model: str
+    """The SFT model, which is also the reference: a run of `prefrl lm sft`, or a checkpoint."""
+    task: str = ""
+    """A task whose completions are written and annotated here: reviews, docstrings."""
+    data: Path | None = None
+    """JSON lines or Parquet with prompt, chosen, rejected, or rankings; for KTO also prompt,
+    completion, label."""
+    store: Path | None = None
+    """Labels that raters gave: a run directory with labels.db."""
+    held_out: float = 0.1
+    """Share of the labels that is not fitted on."""
+    offline: bool = False
+    """Fetch nothing; checkpoints must be on this machine."""
+    checkpoint_every: int = 200
+    """Steps."""
+    annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    """Of a task."""
+    direct: DirectConfig = field(default_factory=DirectConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-4, batch=64, epochs=4))
+    limits: Limits = field(default_factory=Limits)
+    """Of data and stores; a task has its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoArgs(DpoStageConfig):
+    """Fit a policy on preferences directly."""
+
+    model: str = ""
+    """The SFT model, which is also the reference: a run of `prefrl lm sft`, or a checkpoint."""
+    out: Path | None = None
+    """Run directory; the same command with the same one goes on."""
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Read and check everything, then fit."""
+    given = parse(DpoArgs, args, prog=prog, default=DpoArgs())
+    if not given.model:
+        raise UserError(f"no model: wanted `{prog} --model RUN`, the run of `prefrl lm sft`")
+    names = DpoStageConfig.__dataclass_fields__
+    config = DpoStageConfig(**{name: getattr(given, name) for name in names})
+    source = config.task or str(config.data or config.store)
+    dpo(config, given.out or default_directory(config.direct.loss, source))
+
+
+def dpo(config: DpoStageConfig, out: Path) -> None:
+    """One run, begun or resumed."""
+    import copy
+
+    from prefrl.commands.lm_pictures import draw_stage
+    from prefrl.language.models import save_model
+    from prefrl.language.optimise import Fit, measure
+    from prefrl.loop.rundir import RunDir
+
+    kto = config.direct.loss == "kto"
+    policy, tokenizer = load_policy(config.model, offline=config.offline)
+    task = task_of_labels(config.task, config.data, config.store)
+    limits = limits_for(config.limits, task)
+    check_positions(policy, limits)
+    if config.annotator.rater == "human":
+        raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")
+    examples = _examples(config, task, policy, tokenizer)
+    train, held_out = held_out_split(len(examples), config.held_out, seed=config.optim.seed)
+    reference = copy.deepcopy(policy)
+    make = _kto if kto else _paired
+
+    def objective(index: list[int]) -> Objective:
+        chosen = [examples[i] for i in index]
+        return make(policy, reference, chosen, tokenizer, config, limits)
+
+    fitted = objective(train)
+    aside = objective(held_out) if len(held_out) > kto else None
+
+    def measured() -> dict[str, float]:
+        return {f"fit/held_out_{k}": v for k, v in measure(aside).items()} if aside else {}
+
+    run = RunDir.prepare(out, config)
+    if finished(run):
+        return
+    Stage(
+        run=run,
+        fits=[Fit(fitted, config.optim)],
+        held_out=measured,
+        finish=lambda path: save_model(policy, tokenizer, path),
+        checkpoint_every=config.checkpoint_every,
+        picture=lambda run: draw_stage(
+            run,
+            KTO_PANELS if kto else PANELS,
+            title=f"{config.direct.loss.upper()} · beta {config.direct.beta} · {len(train)} labels "
+            f"· seed {config.optim.seed}",
+        ),
+    ).execute()
+
+
+PANELS = {
+    "Loss": {"fit/loss": "fitted on", "fit/held_out_loss": "held out"},
+    "Pairs in the right order": {
+        "fit/accuracy": "fitted on",
+        "fit/held_out_accuracy": "held out",
+    },
+    "Log-probability of a completion": {
+        "fit/chosen_logp": "chosen",
+        "fit/rejected_logp": "rejected",
+    },
+}
+KTO_PANELS = {
+    "Loss": {"fit/loss": "fitted on", "fit/held_out_loss": "held out"},
+    "Implied reward": {"fit/good_reward": "good", "fit/bad_reward": "bad"},
+}
+
+
+def _examples(
+    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer
+) -> Sequence[TextLabel | Thumb]:
+    from prefrl.language.data import chat_template, read_thumbs
+
+    if config.direct.loss != "kto":
+        return labels_for(config, task, policy, tokenizer, run=None)
+    if config.data is not None:
+        return read_thumbs(config.data, template=chat_template(tokenizer))
+    return thumbs_of(labels_for(config, task, policy, tokenizer, run=None))
+
+
+def thumbs_of(labels: Sequence[TextLabel]) -> list[Thumb]:
+    """Both sides of every decided preference: the better one good, the other bad."""
+    from prefrl.language.records import Preference, Thumb, split_ranking
+
+    found = []
+    for label in (part for whole in labels for part in split_ranking(whole)):
+        if isinstance(label.verdict, Preference) and label.verdict.second != 0.5:
+            second = label.verdict.second > 0.5
+            found += [
+                Thumb(prompt=label.prompt, completion=completion, good=good)
+                for completion, good in zip(label.completions, (not second, second), strict=True)
+            ]
+    if not found:
+        raise UserError("kto: got no decided preference, wanted at least one")
+    return found
+
+
+def _paired(
+    policy: nn.Module, reference: nn.Module, labels: Sequence[Any], tokenizer: Tokenizer,
+    config: DpoStageConfig, limits: Limits,
+) -> Objective:  # fmt: skip
+    from prefrl.language.dpo import DirectObjective, sequence_logp
+    from prefrl.language.reward import encode_labels
+
+    data = encode_labels(labels, tokenizer, limits=limits)
+    return DirectObjective(policy, data, sequence_logp(reference, data.texts), config.direct)
+
+
+def _kto(
+    policy: nn.Module, reference: nn.Module, thumbs: Sequence[Any], tokenizer: Tokenizer,
+    config: DpoStageConfig, limits: Limits,
+) -> Objective:  # fmt: skip
+    import torch
+
+    from prefrl.language.dpo import KtoObjective
+    from prefrl.language.encoded import encode, fitting
+
+    texts = [[(thumb.prompt, thumb.completion)] for thumb in thumbs]
+    kept = fitting(texts, tokenizer, limits=limits)
+    encoded = encode([texts[i][0] for i in kept], tokenizer, limits=limits)
+    good = torch.tensor([thumbs[i].good for i in kept])
+    return KtoObjective(policy, reference, encoded, good, config.direct)

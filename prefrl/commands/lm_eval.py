@@ -1,0 +1,165 @@
+"""`prefrl lm eval`: rewards, win rate, KL, length, held-out loss, with intervals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefrl.commands.lm_best_of_n import new_directory
+from prefrl.commands.lm_stage import (
+    default_directory,
+    limits_for,
+    load_policy,
+    model_in,
+    task_or_data,
+)
+from prefrl.commands.parse import parse
+from prefrl.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from prefrl.language.evaluate import Evaluation, Samples
+    from prefrl.language.records import Completion
+    from prefrl.language.tasks import TextTask
+
+    Scorer = Callable[[Sequence[tuple[str, Completion]]], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmEvalArgs:
+    """Evaluate a policy. Writes evaluation.json and samples.jsonl."""
+
+    model: str = ""
+    """The policy: a run of `prefrl lm sft|ppo|dpo`, or a checkpoint by path or name."""
+    against: str = ""
+    """Another policy, usually the SFT model: the KL is to it, and wins are against it."""
+    reward: str = ""
+    """The run of `prefrl lm reward`: its learned reward is reported, and decides wins where there
+    is no gold reward."""
+    task: str = ""
+    """A task, whose gold reward decides wins: reviews, docstrings."""
+    data: Path | None = None
+    """Prompts: JSON lines or Parquet with a column prompt."""
+    samples: int = 1000
+    """Completions; prompts come in turn."""
+    temperature: float = 1.0
+    """Of sampling; near 0 for what the policy likes best."""
+    max_completion: int = 512
+    """Tokens; a task has its own."""
+    seed: int = 0
+    offline: bool = False
+    """Fetch nothing; checkpoints must be on this machine."""
+    out: Path | None = None
+    """An empty or new directory."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "max_completion"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        if not self.temperature > 0:
+            raise UserError(f"temperature: got {self.temperature}, wanted more than 0")
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Check everything, sample both sides, report."""
+    given = parse(LmEvalArgs, args, prog=prog, default=LmEvalArgs())
+    if not given.model:
+        raise UserError(f"no model: wanted `{prog} --model RUN`")
+    from prefrl.language.data import chat_template, read_prompts
+
+    task = task_or_data(given.task, given.data)
+    policy, tokenizer = load_policy(given.model, offline=given.offline)
+    other = load_policy(given.against, offline=given.offline)[0] if given.against else None
+    reward = _reward(given)
+    if task is None:
+        assert given.data is not None
+        prompts = read_prompts(given.data, template=chat_template(tokenizer))
+    else:
+        prompts = list(task.held_out_prompts)
+    out = given.out or default_directory("eval", given.task or str(given.data))
+    new_directory(out)
+    found, said = _evaluated(given, task, policy, tokenizer, other, reward, prompts)
+    _write(out, found, said)
+
+
+def _reward(given: LmEvalArgs) -> Scorer | None:
+    """(prompt, completion) pairs -> [B], by the reward model's own tokenizer."""
+    if not given.reward:
+        return None
+    from prefrl.language.reward import load_text_reward, score_texts
+    from prefrl.language.tokenizer import load_tokenizer
+
+    model = load_text_reward(Path(model_in(given.reward)))
+    reads = load_tokenizer(model_in(given.reward), offline=given.offline)
+    return lambda pairs: score_texts(model, reads, pairs)
+
+
+def _evaluated(
+    given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Any, other: Any,
+    reward: Scorer | None, prompts: list[str],
+) -> tuple[Evaluation, Samples]:  # fmt: skip
+    from prefrl.language.encoded import Limits, encode_demonstrations
+    from prefrl.language.evaluate import evaluate
+    from prefrl.language.policy import Sampling
+
+    sampling = Sampling(temperature=given.temperature, never_said=tokenizer.never_said)
+    cap = given.max_completion if task is None else task.max_completion
+    about = {"tokenizer": tokenizer, "sampling": sampling, "max_completion": cap}
+    ours = _samples(policy, prompts, given.samples, seed=given.seed, **about)
+    theirs = held_out = None
+    if other is not None and (task is not None or reward is not None):
+        theirs = _samples(other, prompts, given.samples, seed=given.seed + 1, **about)
+    if task is not None:
+        limits = limits_for(Limits(), task)
+        held_out = encode_demonstrations(task.held_out(500), tokenizer, limits=limits)
+    found = evaluate(
+        ours,
+        model=policy,
+        sampling=sampling,
+        reference=other,
+        gold=None if task is None else task.gold,
+        learned=None if reward is None else lambda said: reward(said.pairs),
+        against=theirs,
+        judge=_by_reward(reward) if task is None and reward is not None else None,
+        held_out=held_out,
+    )
+    return found, ours
+
+
+def _samples(model: Any, prompts: list[str], count: int, *, seed: int, **about: Any) -> Samples:
+    """`count` completions, the prompts in turn."""
+    import torch
+
+    from prefrl.language.evaluate import sample
+
+    chosen = [prompts[i % len(prompts)] for i in range(count)]
+    return sample(model, chosen, generator=torch.Generator().manual_seed(seed), **about)
+
+
+def _by_reward(reward: Scorer) -> Any:
+    """The learned reward as the judge of matches."""
+    from prefrl.language.tasks.annotator import sigmoid
+
+    def judge(prompt: str, first: Completion, second: Completion) -> float:
+        a, b = reward([(prompt, first), (prompt, second)]).tolist()
+        return sigmoid(b - a)
+
+    return judge
+
+
+def _write(out: Path, found: Evaluation, said: Samples) -> None:
+    (out / "evaluation.json").write_text(json.dumps(found.figures(), indent=1) + "\n")
+    with (out / "samples.jsonl").open("w") as file:
+        for prompt, completion in zip(said.prompts, said.completions, strict=True):
+            row = {"prompt": prompt, "completion": completion.text, "ended": completion.ended}
+            file.write(json.dumps(row) + "\n")
+    for name in found.__dataclass_fields__:
+        value = getattr(found, name)
+        if value is not None:
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            print(f"{name.replace('_', ' '):<24} {shown}")

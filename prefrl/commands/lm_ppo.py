@@ -1,0 +1,340 @@
+"""`prefrl lm ppo`: optimise a learned reward by PPO, RLOO or GRPO, near the SFT model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefrl.commands.lm_stage import (
+    MODEL,
+    default_directory,
+    finished,
+    load_policy,
+    model_in,
+    task_or_data,
+)
+from prefrl.commands.parse import parse
+from prefrl.errors import UserError
+from prefrl.language.config import LanguageConfig
+
+if TYPE_CHECKING:
+    from prefrl.language.models import ScalarModel
+    from prefrl.language.reward import TextRewardModel
+    from prefrl.language.tasks import TextTask
+    from prefrl.language.terms import TextExperience
+    from prefrl.language.tokenizer import Tokenizer
+    from prefrl.language.trainer import LanguageTrainer
+    from prefrl.loop.rundir import RunDir
+
+log = logging.getLogger(__name__)
+
+GOLD = "gold"
+PANELS = {
+    "Reward of completions": {"lm/score": "learned", "lm/gold": "gold (hidden)"},
+    "KL to the SFT model, nats a completion": {"lm/kl": "k1", "lm/kl_k3": "k3"},
+    "Length": {"lm/length": "tokens"},
+    "Share": {"lm/ended": "ended by themselves", "ppo/clip_fraction": "ratios clipped"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmPPOConfig:
+    """Settings of one run."""
+
+    model: str = ""
+    """The SFT model, where the policy starts and its reference stays: a run of `prefrl lm sft`,
+    or a checkpoint by path or name."""
+    reward: str = ""
+    """The run of `prefrl lm reward`, a classifier of one label, or "gold": the task's hidden
+    reward itself, as the baseline."""
+    task: str = ""
+    """A task that needs no download: reviews, docstrings."""
+    data: Path | None = None
+    """Prompts: JSON lines or Parquet with a column prompt."""
+    pretraining_data: Path | None = None
+    """Texts of the pretraining term: JSON lines or Parquet with prompt and completion; a task has
+    its demonstrations."""
+    batch: int = 128
+    """Completions of an update, a multiple of lm.samples."""
+    seed: int = 0
+    """Of prompts, sampling and minibatches."""
+    threads: int = 0
+    """Threads for torch on the CPU; 0: all cores."""
+    checkpoint_every: int = 50
+    """Updates."""
+    offline: bool = False
+    """Fetch nothing; checkpoints must be on this machine."""
+    lm: LanguageConfig = field(default_factory=LanguageConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.batch % self.lm.samples:
+            raise UserError(
+                f"batch: got {self.batch} completions, wanted a multiple of lm.samples "
+                f"({self.lm.samples})"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmPPOArgs(LmPPOConfig):
+    """Optimise a learned reward, near the SFT model.
+
+    Several devices: `torchrun --nproc-per-node N -m prefrl.cli lm ppo ...`.
+    """
+
+    out: Path | None = None
+    """Run directory; the same command with the same one goes on."""
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Read and check everything, then learn."""
+    given = parse(LmPPOArgs, args, prog=prog, default=LmPPOArgs())
+    if not given.model or not given.reward:
+        raise UserError(f"wanted `{prog} --model RUN --reward RUN`, a policy and a reward model")
+    names = LmPPOConfig.__dataclass_fields__
+    config = LmPPOConfig(**{name: getattr(given, name) for name in names})
+    how = "ppo" if config.lm.advantage == "critic" else config.lm.advantage
+    ppo(config, given.out or default_directory(how, config.task or str(config.data)))
+
+
+def ppo(config: LmPPOConfig, out: Path) -> None:
+    """One run, begun or resumed, on one process or several."""
+    from prefrl.language.processes import join
+    from prefrl.loop.rundir import RunDir
+    from prefrl.loop.state import set_threads
+
+    set_threads(config.threads)
+    processes, device = join()
+    task = task_or_data(config.task, config.data)
+    model, tokenizer = load_policy(config.model, offline=config.offline)
+    judge = Judgement.of(config, task, tokenizer, device)
+    trainer = _trainer(config, task, model.to(device), tokenizer, judge, processes)
+    prompts = _prompts(config, task, tokenizer)
+    trainer.check_room(prompts)
+    if processes.rank == 0:
+        RunDir.prepare(out, config)
+    processes.wait()
+    run = RunDir.existing(out)
+    if not finished(run):
+        _run(config, run, trainer, prompts, judge)
+
+
+def _run(
+    config: LmPPOConfig,
+    run: RunDir,
+    trainer: LanguageTrainer,
+    prompts: list[str],
+    judge: Judgement,
+) -> None:
+    """Updates to the end, or until a signal; the first process alone writes."""
+    from contextlib import nullcontext
+
+    from prefrl.loop.rundir import RunLock
+    from prefrl.loop.train import Stop
+
+    writes = trainer.processes.rank == 0
+    with RunLock(run) if writes else nullcontext(), Stop().on_signals() as stop:
+        if trainer.resume(run.checkpoints):
+            log.info("going on from update %d of %d", trainer.step, config.lm.updates)
+        diary = Diary(run, trainer, total=config.lm.updates) if writes else None
+        try:
+            while trainer.step < config.lm.updates and not _asked(trainer, stop):
+                batch = trainer.collect(draw(prompts, config, step=trainer.step))
+                figures = trainer.update(batch, judge.scores(batch))
+                if diary is not None:
+                    diary.write(figures | judge.hidden(batch), tokens=int(batch.rollout.mask.sum()))
+                    if trainer.step % config.checkpoint_every == 0:
+                        trainer.save(run.checkpoints)
+        finally:
+            if diary is not None:
+                diary.close()
+        if writes:
+            _conclude(config, run, trainer)
+
+
+def _asked(trainer: LanguageTrainer, stop: Any) -> bool:
+    """Has any process been told to stop? Then all do, at the same update."""
+    return bool(trainer.processes.largest(int(stop.asked), trainer.policy.device))
+
+
+def _conclude(config: LmPPOConfig, run: RunDir, trainer: LanguageTrainer) -> None:
+    """The checkpoint and the picture, and once the run is complete the model."""
+    from prefrl.commands.lm_pictures import draw_stage
+
+    trainer.save(run.checkpoints)
+    how = {"critic": "PPO", "rloo": "RLOO", "grpo": "GRPO"}[config.lm.advantage]
+    title = f"{how} · {config.task or config.data} · beta {config.lm.beta:g} · seed {config.seed}"
+    log.info("curves: %s", draw_stage(run, PANELS, title=title))
+    if trainer.step < config.lm.updates:
+        log.info("stopped at update %d: the same command goes on from here", trainer.step)
+        return
+    temporary = run.path / ".model.part"
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    trainer.export(temporary)
+    temporary.rename(run.path / MODEL)  # whole or absent
+    log.info("%s", run.path / MODEL)
+
+
+class Diary:
+    """Metrics and the progress line."""
+
+    def __init__(self, run: RunDir, trainer: LanguageTrainer, *, total: int) -> None:
+        from prefrl.loop.metrics import MetricsLog, ProgressLine
+        from prefrl.loop.train import Clock
+
+        self.trainer = trainer
+        self.metrics = MetricsLog(run, step=trainer.step)
+        self.progress = ProgressLine(total, step=trainer.step)
+        self.clock = Clock()
+
+    def write(self, figures: dict[str, float], *, tokens: int) -> None:
+        """Figures of the update just done."""
+        figures = figures | self.clock.figures(tokens)
+        self.metrics.write(self.trainer.step, figures)
+        self.progress.update(self.trainer.step, figures)
+
+    def close(self) -> None:
+        """Flush both."""
+        self.progress.close()
+        self.metrics.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Where rewards come from: a reward model, or a task's gold reward as the baseline."""
+
+    learned: TextRewardModel | None
+    tokenizer: Tokenizer | None
+    """The reward model's, where it is another than the policy's."""
+    task: TextTask | None
+
+    @classmethod
+    def of(
+        cls, config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer, device: Any
+    ) -> Judgement:
+        """What `config` names.
+
+        Raises:
+            UserError: gold without a task, or no reward model there.
+        """
+        from prefrl.language.reward import load_text_reward
+        from prefrl.language.tokenizer import load_tokenizer
+
+        if config.reward == GOLD:
+            if task is None:
+                raise UserError("reward: got 'gold' without --task; only tasks have a gold reward")
+            return cls(learned=None, tokenizer=None, task=task)
+        where = model_in(config.reward)
+        reads = load_tokenizer(where, offline=config.offline)
+        same = reads.backend.get_vocab() == tokenizer.backend.get_vocab()
+        return cls(
+            learned=load_text_reward(Path(where)).to(device),
+            tokenizer=None if same else reads,
+            task=task,
+        )
+
+    def scores(self, batch: TextExperience) -> Any:
+        """[B] what the policy learns from."""
+        from prefrl.language.records import Completion
+        from prefrl.language.reward import score_texts
+
+        if self.learned is None:
+            return list(self.gold(batch))
+        if self.tokenizer is None:
+            return self.learned.score(batch.rollout.inputs)  # type: ignore[arg-type]
+        ended = batch.ended.tolist()
+        completions = [
+            Completion(text=text, ended=whole)
+            for text, whole in zip(batch.completions, ended, strict=True)
+        ]
+        texts = list(zip(batch.prompts, completions, strict=True))
+        return score_texts(self.learned, self.tokenizer, texts)
+
+    def gold(self, batch: TextExperience) -> list[float]:
+        """[B]"""
+        assert self.task is not None
+        rows = zip(batch.prompts, batch.completions, batch.ended.tolist(), strict=True)
+        return [self.task.gold(*row) for row in rows]
+
+    def hidden(self, batch: TextExperience) -> dict[str, float]:
+        """The gold reward beside the learned one, for metrics only."""
+        if self.task is None:
+            return {}
+        gold = self.gold(batch)
+        return {"lm/gold": sum(gold) / len(gold)}
+
+    def critic(self) -> ScalarModel | None:
+        """The first member as a critic, on the scale of the learned reward."""
+        import torch
+
+        if self.learned is None or self.tokenizer is not None:
+            return None
+        critic: Any = copy.deepcopy(self.learned.members[0])
+        mean, std = self.learned.mean[0], self.learned.std[0]
+        with torch.no_grad():
+            critic.head.weight /= std
+            critic.head.bias.sub_(mean).div_(std)
+        return critic
+
+
+def _trainer(
+    config: LmPPOConfig,
+    task: TextTask | None,
+    model: Any,
+    tokenizer: Tokenizer,
+    judge: Judgement,
+    processes: Any,
+) -> LanguageTrainer:
+    from prefrl.language.trainer import LanguageTrainer
+
+    return LanguageTrainer(
+        model,
+        tokenizer,
+        config.lm,
+        seed=config.seed,
+        critic=judge.critic() if config.lm.critic == "separate" else None,
+        pretraining=_pretraining(config, task, tokenizer),
+        processes=processes,
+    )
+
+
+def _prompts(config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer) -> list[str]:
+    from prefrl.language.data import chat_template, read_prompts
+
+    if task is not None:
+        return list(task.prompts)
+    assert config.data is not None
+    return read_prompts(config.data, template=chat_template(tokenizer))
+
+
+def _pretraining(config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer) -> list[str]:
+    """Whole texts, prompt and completion."""
+    from prefrl.language.data import chat_template, read_demonstrations
+
+    if not config.lm.pretraining:
+        return []
+    if config.pretraining_data is not None:
+        template = chat_template(tokenizer)
+        demonstrations = read_demonstrations(config.pretraining_data, template=template)
+    elif task is not None:
+        demonstrations = list(task.demonstrations(2000, config.seed))
+    else:
+        raise UserError("lm.pretraining needs texts: give --pretraining-data FILE")
+    return [f"{d.prompt} {d.completion}" for d in demonstrations]
+
+
+def draw(prompts: list[str], config: LmPPOConfig, *, step: int) -> list[str]:
+    """The prompts of an update: the same for the same seed and step, resumed or not."""
+    import numpy as np
+
+    count = config.batch // config.lm.samples
+    rng = np.random.default_rng([config.seed, step])
+    chosen = rng.choice(len(prompts), count, replace=count > len(prompts))
+    return [prompts[i] for i in chosen]

@@ -1,0 +1,319 @@
+"""`prefrl lm reward`: a reward model from preferences, rankings and ratings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefrl.commands.lm_stage import (
+    Stage,
+    check_positions,
+    default_directory,
+    finished,
+    held_out_split,
+    limits_for,
+    load_policy,
+)
+from prefrl.commands.parse import parse
+from prefrl.errors import UserError
+from prefrl.language.encoded import Limits
+from prefrl.language.optimise import OptimConfig
+from prefrl.language.reward import TextRewardConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prefrl.language.records import TextLabel
+    from prefrl.language.tasks import TextTask
+    from prefrl.language.tokenizer import Tokenizer
+    from prefrl.loop.rundir import RunDir
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotatorConfig:
+    """Who answers about a task's completions, which the model writes."""
+
+    rater: Literal["annotator", "rubric", "human"] = "annotator"
+    """A synthetic annotator that reads the gold reward; a judge with the rules of docstrings as
+    its constitution; or people at `prefrl rate`: the same command goes on once they are done."""
+    labels: int = 2000
+    """Answers."""
+    completions: int = 2
+    """K of each answer: 2 is a comparison, 3 to 6 a ranking."""
+    temperature: float = 1.0
+    """A gap in gold of so much is answered 73 : 27."""
+    flips: float = 0.0
+    """Share of the answers that are turned round."""
+    length_bias: float = 0.0
+    """What a word is worth to the annotator, in nats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardStageConfig:
+    """Settings of a reward model of text."""
+
+    model: str
+    """The SFT model: a run of `prefrl lm sft`, or a checkpoint by path or name."""
+    task: str = ""
+    """A task whose completions are written and annotated here: reviews, docstrings."""
+    data: Path | None = None
+    """Labels: JSON lines or Parquet with prompt, chosen, rejected, or rankings, or ratings."""
+    store: Path | None = None
+    """Labels that raters gave: a run directory with labels.db."""
+    held_out: float = 0.1
+    """Share of the labels that is not fitted on."""
+    reference_samples: int = 512
+    """Completions of the SFT model on which scores get mean 0 and deviation 1."""
+    offline: bool = False
+    """Fetch nothing; checkpoints must be on this machine."""
+    checkpoint_every: int = 200
+    """Steps."""
+    annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    """Of a task."""
+    reward: TextRewardConfig = field(default_factory=TextRewardConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-3, batch=64, epochs=4))
+    limits: Limits = field(default_factory=Limits)
+    """Of data and stores; a task has its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardArgs(RewardStageConfig):
+    """Fit a reward model on labels about completions."""
+
+    model: str = ""
+    """The SFT model: a run of `prefrl lm sft`, or a checkpoint by path or name."""
+    out: Path | None = None
+    """Run directory; the same command with the same one goes on."""
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Read and check everything, then fit."""
+    given = parse(RewardArgs, args, prog=prog, default=RewardArgs())
+    if not given.model:
+        raise UserError(f"no model: wanted `{prog} --model RUN`, the run of `prefrl lm sft`")
+    names = RewardStageConfig.__dataclass_fields__
+    config = RewardStageConfig(**{name: getattr(given, name) for name in names})
+    source = config.task or str(config.data or config.store)
+    reward(config, given.out or default_directory("reward", source))
+
+
+def reward(config: RewardStageConfig, out: Path) -> None:
+    """One run, begun or resumed."""
+    from prefrl.commands.lm_pictures import draw_stage
+    from prefrl.language.optimise import measure
+    from prefrl.language.reward import (
+        RewardObjective,
+        TextRewardModel,
+        encode_labels,
+        member_fits,
+    )
+    from prefrl.loop.rundir import RunDir
+
+    task = task_of_labels(config.task, config.data, config.store)
+    limits = limits_for(config.limits, task)
+    policy, tokenizer = load_policy(config.model, offline=config.offline)
+    check_positions(policy, limits)
+    people = task is not None and config.annotator.rater == "human"
+    run = RunDir.prepare(out, config) if people else None
+    given = labels_for(config, task, policy, tokenizer, run=run)
+    data = encode_labels(given, tokenizer, limits=limits)
+    train, held_out = held_out_split(len(data), config.held_out, seed=config.optim.seed)
+    made = TextRewardModel.from_sft(policy, config.reward, seed=config.optim.seed)
+    fits = member_fits(made, data.part(train), config.optim)
+    aside = data.part(held_out)
+
+    def measured() -> dict[str, float]:
+        if not held_out:
+            return {}
+        each = [measure(RewardObjective(m, aside, config.reward)) for m in made.members]  # type: ignore[arg-type]
+        return {f"fit/held_out_{k}": sum(e[k] for e in each) / len(each) for k in each[0]}
+
+    def finish(path: Path) -> None:
+        prompts = sorted({label.prompt for label in given})
+        made.normalise_on(_reference(config, policy, tokenizer, prompts, limits))
+        made.save(path, tokenizer)
+
+    run = RunDir.prepare(out, config)
+    if finished(run):
+        return
+    Stage(
+        run=run,
+        fits=fits,
+        held_out=measured,
+        finish=finish,
+        checkpoint_every=config.checkpoint_every,
+        picture=lambda run: draw_stage(
+            run,
+            {
+                "Negative log-likelihood, nats a label": {
+                    "fit/loss": "fitted on", "fit/held_out_loss": "held out",
+                },
+                "Pairs in the right order": {
+                    "fit/accuracy": "fitted on", "fit/held_out_accuracy": "held out",
+                },
+            },
+            title=f"Reward model · {len(train)} labels · seed {config.optim.seed}",
+        ),
+    ).execute()  # fmt: skip
+
+
+def labels_for(
+    config: Any,
+    task: TextTask | None,
+    policy: nn.Module,
+    tokenizer: Tokenizer,
+    *,
+    run: RunDir | None,
+) -> list[TextLabel]:
+    """From a task, a file or a store; of a task they depend on the model and the seed alone."""
+    from prefrl.language.data import chat_template, read_labels
+
+    if task is not None:
+        return annotate(config.annotator, task, policy, tokenizer, seed=config.optim.seed, run=run)
+    if config.data is not None:
+        return read_labels(config.data, template=chat_template(tokenizer))
+    from prefrl.feedback import FeedbackStore
+    from prefrl.language.forms import labels_from
+
+    assert config.store is not None
+    with FeedbackStore.open(config.store) as store:
+        found = labels_from(store)
+    if not found:
+        raise UserError(f"{config.store}: no answers about texts yet; rate some first")
+    return found
+
+
+def annotate(
+    config: AnnotatorConfig,
+    task: TextTask,
+    policy: nn.Module,
+    tokenizer: Tokenizer,
+    *,
+    seed: int,
+    run: RunDir | None,
+) -> list[TextLabel]:
+    """Have completions of the policy compared or ranked."""
+    import numpy as np
+
+    from prefrl.language.judge import Judge, Principle, rule_backend
+    from prefrl.language.tasks import Annotator
+    from prefrl.language.tasks.docstrings import RUBRIC
+
+    K = config.completions
+    if not 2 <= K <= 6:
+        raise UserError(f"annotator.completions: got {K}, wanted 2, or 3 to 6 for rankings")
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(task.prompts), size=config.labels)
+    prompts = [task.prompts[int(i)] for i in chosen]
+    groups = _written(prompts, K, task, policy, tokenizer, seed=seed)
+    if config.rater == "human":
+        assert run is not None
+        return _by_people(run, task, groups, seed=seed)
+    if config.rater == "rubric":
+        if task.name != "docstrings" or K != 2:
+            raise UserError("annotator.rater: the rubric judges pairs of docstrings")
+        rules = {n: lambda p, c, rule=rule: 4.0 * rule(p, c.text) for n, rule in RUBRIC.items()}
+        judge = Judge(
+            backend=rule_backend(rules),
+            constitution=tuple(Principle(name=n, text=str(f.__doc__)) for n, f in RUBRIC.items()),
+            seed=seed,
+        )
+        return [judge.label(prompt, *texts) for prompt, texts in groups]
+    annotator = Annotator(
+        gold=task.gold,
+        temperature=config.temperature,
+        flips=config.flips,
+        length_bias=config.length_bias,
+    )
+    if K == 2:
+        return [annotator.compare(prompt, texts[0], texts[1], rng) for prompt, texts in groups]
+    return [annotator.rank(prompt, texts, rng) for prompt, texts in groups]
+
+
+def _written(
+    prompts: Sequence[str], K: int, task: TextTask, policy: nn.Module, tokenizer: Tokenizer,
+    *, seed: int,
+) -> list[tuple[str, tuple[Any, ...]]]:  # fmt: skip
+    """K completions of each prompt, 512 at a time."""
+    import torch
+
+    from prefrl.language.evaluate import sample
+    from prefrl.language.policy import Sampling
+
+    generator = torch.Generator().manual_seed(seed)
+    sampling = Sampling(temperature=1.0, never_said=tokenizer.never_said)
+    repeated = [prompt for prompt in prompts for _ in range(K)]
+    said: list[Any] = []
+    for start in range(0, len(repeated), 512):
+        drawn = sample(
+            policy,
+            repeated[start : start + 512],
+            tokenizer=tokenizer,
+            sampling=sampling,
+            max_completion=task.max_completion,
+            generator=generator,
+        )
+        said += drawn.completions
+    return [(prompt, tuple(said[i * K : (i + 1) * K])) for i, prompt in enumerate(prompts)]
+
+
+def _by_people(
+    run: RunDir, task: TextTask, groups: Sequence[tuple[str, tuple[Any, ...]]], *, seed: int
+) -> list[TextLabel]:
+    """Ask once, then wait for the answers: each command looks how far they are."""
+    from prefrl.feedback import FeedbackStore
+    from prefrl.language.forms import ask, labels_from
+
+    if (run.path / "labels.db").is_file():
+        store = FeedbackStore.open(run.path)
+    else:
+        store = FeedbackStore.create(run.path, task=task.name, seed=seed)
+    with store:
+        if not store.counts()["queries"]:
+            ask(store, groups, step=0, gold=task.gold)
+            store.set_instructions("Choose the text that you like better.")
+        found, left = labels_from(store), store.open_queries()
+    if left:
+        raise UserError(
+            f"{len(found)} of {len(groups)} answers are there: `prefrl rate {run.path}` asks for "
+            "the others; then give the same command with the same --out again"
+        )
+    return found
+
+
+def task_of_labels(task: str, data: Path | None, store: Path | None) -> TextTask | None:
+    """The task named; None where labels come from a file or a store.
+
+    Raises:
+        UserError: none of the three, or several.
+    """
+    from prefrl.language.tasks import find_text_task
+
+    if bool(task) + (data is not None) + (store is not None) != 1:
+        raise UserError("wanted one source of labels: --task NAME, --data FILE or --store RUN")
+    return find_text_task(task) if task else None
+
+
+def _reference(
+    config: RewardStageConfig, policy: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str],
+    limits: Limits,
+) -> Any:  # fmt: skip
+    """Completions of the SFT model, the prompts in turn."""
+    import torch
+
+    from prefrl.language.evaluate import sample
+    from prefrl.language.policy import Sampling
+
+    return sample(
+        policy,
+        [prompts[i % len(prompts)] for i in range(max(config.reference_samples, 2))],
+        tokenizer=tokenizer,
+        sampling=Sampling(temperature=1.0, never_said=tokenizer.never_said),
+        max_completion=limits.max_completion,
+        generator=torch.Generator().manual_seed(config.optim.seed + 1),
+    ).texts

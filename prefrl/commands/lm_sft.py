@@ -1,0 +1,125 @@
+"""`prefrl lm sft`: imitate demonstrations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefrl.commands.lm_stage import (
+    ModelArgs,
+    Stage,
+    check_positions,
+    default_directory,
+    finished,
+    held_out_split,
+    limits_for,
+    load_policy,
+    task_or_data,
+)
+from prefrl.commands.parse import parse
+from prefrl.language.encoded import Limits
+from prefrl.language.optimise import OptimConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftConfig:
+    """Settings of supervised fine-tuning."""
+
+    model: str = "llama"
+    """A checkpoint by path or name, the run of an earlier stage, or a new small "llama" or "gpt2"
+    with a tokenizer trained here."""
+    task: str = ""
+    """A task that needs no download: reviews, docstrings."""
+    data: Path | None = None
+    """Demonstrations: JSON lines or Parquet with prompt and completion, or messages."""
+    demonstrations: int = 8000
+    """Of a task."""
+    held_out: float = 0.05
+    """Share of the demonstrations that is not fitted on."""
+    offline: bool = False
+    """Fetch nothing; checkpoints must be on this machine."""
+    checkpoint_every: int = 200
+    """Steps."""
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(lr=2e-3, lr_end=0.15, batch=64, epochs=4)
+    )
+    limits: Limits = field(default_factory=Limits)
+    """Of data; a task has its own."""
+    new: ModelArgs = field(default_factory=ModelArgs)
+    """Of a new model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftArgs(SftConfig):
+    """Fine-tune a language model on demonstrations."""
+
+    out: Path | None = None
+    """Run directory; the same command with the same one goes on."""
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Read and check everything, then fit."""
+    given = parse(SftArgs, args, prog=prog, default=SftArgs())
+    config = SftConfig(**{name: getattr(given, name) for name in SftConfig.__dataclass_fields__})
+    out = given.out or default_directory("sft", config.task or str(config.data))
+    sft(config, out)
+
+
+def sft(config: SftConfig, out: Path) -> None:
+    """One run, begun or resumed."""
+    from prefrl.commands.lm_pictures import draw_stage
+    from prefrl.language.data import chat_template, read_demonstrations
+    from prefrl.language.encoded import Encoded, encode_demonstrations
+    from prefrl.language.models import save_model
+    from prefrl.language.optimise import Fit, measure
+    from prefrl.language.sft import SftObjective
+    from prefrl.loop.rundir import RunDir
+
+    task = task_or_data(config.task, config.data)
+    limits = limits_for(config.limits, task)
+    model, tokenizer = load_policy(
+        config.model, offline=config.offline, new=config.new, task=task, seed=config.optim.seed
+    )
+    check_positions(model, limits)
+    if task is not None:
+        demonstrations = list(task.demonstrations(config.demonstrations, config.optim.seed))
+    else:
+        assert config.data is not None
+        demonstrations = read_demonstrations(config.data, template=chat_template(tokenizer))
+    texts = encode_demonstrations(demonstrations, tokenizer, limits=limits)
+    train, held_out = held_out_split(len(texts), config.held_out, seed=config.optim.seed)
+
+    def part(index: list[int]) -> Encoded:
+        return Encoded(
+            prompts=[texts.prompts[i] for i in index],
+            completions=[texts.completions[i] for i in index],
+            pad=texts.pad,
+        )
+
+    aside = SftObjective(model, part(held_out)) if held_out else None
+
+    def measured() -> dict[str, float]:
+        return {f"fit/held_out_{k}": v for k, v in measure(aside).items()} if aside else {}
+
+    run = RunDir.prepare(out, config)
+    if finished(run):
+        return
+    Stage(
+        run=run,
+        fits=[Fit(SftObjective(model, part(train)), config.optim)],
+        held_out=measured,
+        finish=lambda path: save_model(model, tokenizer, path),
+        checkpoint_every=config.checkpoint_every,
+        picture=lambda run: draw_stage(
+            run,
+            {
+                "Cross-entropy, nats a token": {
+                    "fit/loss": "fitted on", "fit/held_out_loss": "held out",
+                },
+                "Tokens guessed right": {
+                    "fit/token_accuracy": "fitted on", "fit/held_out_token_accuracy": "held out",
+                },
+            },
+            title=f"SFT · {config.task or config.data} · seed {config.optim.seed}",
+        ),
+    ).execute()  # fmt: skip

@@ -1,0 +1,255 @@
+"""What the stages of a language model share: sources, a run directory, the loop of a fit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefrl.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from prefrl.language.encoded import Limits
+    from prefrl.language.optimise import Fit
+    from prefrl.language.tasks import TextTask
+    from prefrl.language.tokenizer import Tokenizer
+    from prefrl.loop.rundir import RunDir
+
+log = logging.getLogger(__name__)
+
+NEW_MODELS = ("llama", "gpt2")
+MODEL = "model"  # the finished model within a run directory
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelArgs:
+    """A new model's size; a checkpoint has its own."""
+
+    width: int = 64
+    """Size of the hidden state."""
+    layers: int = 2
+    heads: int = 4
+    positions: int = 128
+    """Tokens of prompt and completion together."""
+
+
+def load_policy(
+    path: str, *, offline: bool, new: ModelArgs | None = None, task: TextTask | None = None,
+    seed: int = 0,
+) -> tuple[nn.Module, Tokenizer]:  # fmt: skip
+    """A checkpoint by path or name, the model of a run directory, or a new small one.
+
+    Raises:
+        UserError: a new model where there is none to be, or no tokenizer for it.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each file loaded
+    from prefrl.language.models import load_model, new_model
+    from prefrl.language.tokenizer import load_tokenizer
+
+    if path in NEW_MODELS:
+        if new is None or task is None:
+            raise UserError(
+                f"model: got {path!r}, a new one, which knows nothing; wanted a checkpoint, or the "
+                "run directory of `prefrl lm sft`"
+            )
+        tokenizer = task.tokenizer()
+        model = new_model(
+            path, tokenizer, width=new.width, layers=new.layers, heads=new.heads,  # type: ignore[arg-type]
+            positions=new.positions, seed=seed,
+        )  # fmt: skip
+        return model, tokenizer
+    where = model_in(path)
+    tokenizer = load_tokenizer(where, offline=offline)
+    return load_model(where, tokenizer, offline=offline), tokenizer
+
+
+def model_in(path: str) -> str:
+    """The model of a run directory; any other path or name as it is."""
+    inside = Path(path) / MODEL
+    if inside.is_dir():
+        return str(inside)
+    if (Path(path) / "config.toml").is_file():
+        raise UserError(f"{path} is a run that has not finished: wanted {inside}; let it go on")
+    return path
+
+
+def task_or_data(task: str, data: Path | None) -> TextTask | None:
+    """The task named; None where there is a file.
+
+    Raises:
+        UserError: both, or neither.
+    """
+    from prefrl.language.tasks import TASKS, find_text_task
+
+    if bool(task) == (data is not None):
+        raise UserError(
+            f"wanted either --task ({', '.join(TASKS)}) or --data FILE (.jsonl or .parquet)"
+        )
+    return find_text_task(task) if task else None
+
+
+def limits_for(limits: Limits, task: TextTask | None) -> Limits:
+    """A task knows how long its texts are; the rare one beyond is left out and counted."""
+    if task is None:
+        return limits
+    from prefrl.language.encoded import Limits
+
+    return Limits(max_prompt=task.max_prompt, max_completion=task.max_completion, too_long="drop")
+
+
+def check_positions(model: nn.Module, limits: Limits) -> None:
+    """Raises UserError where the model has fewer positions than the texts may want."""
+    room = getattr(model.config, "max_position_embeddings", None)
+    wanted = limits.max_prompt + limits.max_completion
+    if room is not None and wanted > room:
+        raise UserError(
+            f"texts may have {wanted} tokens, the model has {room} positions: lower "
+            "limits.max-prompt or limits.max-completion, or raise new.positions of a new model"
+        )
+
+
+def held_out_split(count: int, share: float, *, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to fit on and to hold out: a share of them, at least one where there are two."""
+    import numpy as np
+
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    held_out = min(max(round(share * count), 1), count - 1) if share > 0 else 0
+    return sorted(order[held_out:]), sorted(order[:held_out])
+
+
+@dataclass
+class Stage:
+    """A fit in a run directory: progress, metrics, checkpoints, and the finished model.
+
+    Args:
+        fits: one, or one for each member of an ensemble, taken one after the other.
+        held_out: figures on what is not fitted on, measured ten times and at the end.
+        picture: draws `report/learning.png`.
+    """
+
+    run: RunDir
+    fits: Sequence[Fit]
+    held_out: Callable[[], Figures]
+    finish: Callable[[Path], None]
+    checkpoint_every: int
+    picture: Callable[[RunDir], object]
+    _seconds: float = field(default=0.0, init=False)
+
+    @property
+    def step(self) -> int:
+        """Of all fits together."""
+        return sum(fit.step for fit in self.fits)
+
+    @property
+    def steps(self) -> int:
+        return sum(fit.steps for fit in self.fits)
+
+    def execute(self) -> None:
+        """Begin or go on, to the end; a signal such as Ctrl-C saves and leaves."""
+        from prefrl.loop.metrics import MetricsLog, ProgressLine
+        from prefrl.loop.rundir import RunLock
+        from prefrl.loop.train import Stop
+
+        with RunLock(self.run), Stop().on_signals() as stop:
+            self._resume()
+            metrics = MetricsLog(self.run, step=self.step)
+            progress = ProgressLine(self.steps, step=self.step)
+            try:
+                self._loop(metrics, progress, stop)
+            finally:
+                progress.close()
+                metrics.close()
+            self._save()
+            self.picture(self.run)
+            if self.step < self.steps:
+                log.info("stopped at step %d: the same command goes on from here", self.step)
+            else:
+                self._publish()
+
+    def _loop(self, metrics: Any, progress: Any, stop: Any) -> None:
+        every = max(self.steps // 10, 1)
+        began, first = time.monotonic(), self.step
+        if self.step == 0:
+            metrics.write(0, self.held_out())
+        for fit in self.fits:
+            while not fit.done and not stop.asked:
+                figures = {f"fit/{name}": value for name, value in fit.advance().items()}
+                speed = (self.step - first) / max(time.monotonic() - began, 1e-9)
+                figures["time/steps_per_second"] = speed
+                if self.step % every == 0 or self.step == self.steps:
+                    figures |= self.held_out()
+                metrics.write(self.step, figures)
+                progress.update(self.step, figures)
+                if self.step % self.checkpoint_every == 0:
+                    self._save()
+
+    def _save(self) -> None:
+        from prefrl.loop.checkpoint import write_checkpoint
+
+        write_checkpoint(self.run.checkpoints, self.step, self._fill)
+
+    def _fill(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        from prefrl.loop.checkpoint import optimiser_tensors
+
+        for e, fit in enumerate(self.fits):
+            # tied weights are stored twice: safetensors refuses views of each other
+            state = fit.objective.model.state_dict()
+            weights = {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
+            optimiser = optimiser_tensors(fit.optimiser.state_dict())
+            save_file(weights, path / f"model-{e}.safetensors")
+            save_file({k: v.cpu().contiguous() for k, v in optimiser.items()},
+                      path / f"optimiser-{e}.safetensors")  # fmt: skip
+        steps = [fit.step for fit in self.fits]
+        (path / "state.json").write_text(json.dumps({"steps": steps}))
+
+    def _resume(self) -> None:
+        from safetensors.torch import load_file
+
+        from prefrl.loop.checkpoint import load_optimiser, newest_checkpoint
+
+        path = newest_checkpoint(self.run.checkpoints)
+        if path is None:
+            return
+        steps = json.loads((path / "state.json").read_text())["steps"]
+        for e, (fit, step) in enumerate(zip(self.fits, steps, strict=True)):
+            weights: dict[str, Tensor] = load_file(path / f"model-{e}.safetensors")
+            fit.objective.model.load_state_dict(weights)
+            load_optimiser(fit.optimiser, load_file(path / f"optimiser-{e}.safetensors"))
+            fit.step = step
+        log.info("going on from step %d of %d", self.step, self.steps)
+
+    def _publish(self) -> None:
+        """The finished model, whole or absent."""
+        import shutil
+
+        final, temporary = self.run.path / MODEL, self.run.path / ".model.part"
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        self.finish(temporary)
+        temporary.rename(final)
+        log.info("%s", final)
+
+
+def default_directory(stage: str, name: str) -> Path:
+    """runs/STAGE-NAME-TIME."""
+    short = Path(name).stem or "data"
+    return Path("runs") / f"{stage}-{short}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def finished(run: RunDir) -> bool:
+    """Is there a finished model already?"""
+    if (run.path / MODEL).is_dir():
+        log.info("%s is finished: nothing to do", run.path)
+        return True
+    return False

@@ -1,0 +1,102 @@
+"""Settings of PPO on a language model, with the field's usual values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prefrl.errors import UserError
+from prefrl.language.terms import MissingEOS
+from prefrl.ppo import PPOConfig
+
+
+def language_ppo() -> PPOConfig:
+    """The update as Ziegler et al. 2019 and Stiennon et al. 2020 have it, for small models."""
+    return PPOConfig(
+        gamma=1.0,
+        lam=0.95,
+        lr=1e-5,
+        epochs=4,
+        minibatches=4,
+        clip=0.2,
+        value_clip=0.2,
+        value_coef=0.1,
+        entropy_coef=0.0,
+        max_grad_norm=1.0,
+        normalise="rollout",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageConfig:
+    """PPO, RLOO or GRPO on completions."""
+
+    updates: int = 200
+    """Updates planned; the step size anneals over them."""
+    samples: int = 1
+    """Completions of each prompt: rloo and grpo compare them, and want 2 or more."""
+    max_tokens: int = 48
+    """T, tokens of a completion at most."""
+    temperature: float = 1.0
+    """Of sampling, and so of the log-probabilities of policy and reference."""
+    advantage: Literal["critic", "rloo", "grpo"] = "critic"
+    """Advantages from a critic (PPO), or from the other completions of the same prompt."""
+    critic: Literal["separate", "shared"] = "separate"
+    """A trunk of its own, as large as the policy's; or a zero head on the policy's trunk."""
+    beta: float = 0.05
+    """Weight of the KL penalty, in reward per nat: higher stays closer to the reference. It
+    means something only once rewards have a deviation of about 1."""
+    kl_target: float | None = None
+    """Steer beta to hold this many nats per sequence; None: beta is fixed."""
+    kl_horizon: int = 10_000
+    """Episodes over which beta is steered: longer is steadier and slower."""
+    missing_eos: Literal["replace", "subtract", "keep"] = "replace"
+    """The score of a completion that was cut off: put a value in its place, subtract it, or
+    keep the score."""
+    missing_eos_value: float = -1.0
+    """That value: -1 to replace in Ziegler et al. 2019; a positive one to subtract."""
+    whiten_rewards: bool = False
+    """Scale the rewards of a rollout to deviation 1, their mean kept."""
+    pretraining: float = 0.0
+    """Weight gamma of the pretraining loss, the mean over tokens; 0: none."""
+    pretraining_batch: int = 16
+    """Pretraining texts for each minibatch."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters, of which alone the policy then learns; 0: all weights learn."""
+    lora_alpha: int = 16
+    """Scale of the adapters, divided by their rank."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward passes; weights stay float32."""
+    chunk: int | None = None
+    """Evaluate at most this many completions at a time, and accumulate gradients; results stay
+    the same, memory falls. None: a whole minibatch at once."""
+    ppo: PPOConfig = field(default_factory=language_ppo)
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "samples", "max_tokens", "kl_horizon", "pretraining_batch"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        for name in ("beta", "pretraining", "lora_rank"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        if not self.temperature > 0:
+            raise UserError(f"temperature: got {self.temperature}, wanted more than 0")
+        if self.kl_target is not None and not self.kl_target > 0:
+            raise UserError(f"kl_target: got {self.kl_target}, wanted more than 0 nats")
+        if self.chunk is not None and self.chunk < 1:
+            raise UserError(f"chunk: got {self.chunk}, wanted 1 or more, or none")
+        if self.advantage != "critic" and self.samples < 2:
+            raise UserError(
+                f"samples: got {self.samples}, wanted 2 or more: {self.advantage} compares the "
+                "completions of one prompt"
+            )
+        if self.missing_eos == "subtract" and self.missing_eos_value < 0:
+            raise UserError(
+                f"missing_eos_value: got {self.missing_eos_value}, wanted 0 or more: to subtract "
+                "a negative value would reward endless completions"
+            )
+
+    @property
+    def missing_eos_rule(self) -> MissingEOS:
+        """As a function of scores."""
+        return MissingEOS(rule=self.missing_eos, value=self.missing_eos_value)

@@ -1,0 +1,308 @@
+"""Texts from files and datasets, in the columns that the field uses.
+
+    demonstrations   prompt, completion              | messages
+    preferences      prompt, chosen, rejected        | chosen, rejected as messages
+                     (and `probability` that the chosen one is preferred, above .5: soft labels)
+    rankings         prompt, completions, ranking    places of the completions, best first
+    ratings          prompt, completion, rating      1 to 9
+    thumbs           prompt, completion, label       true: good
+    prompts          prompt
+
+A prompt is a string, or messages that the tokenizer's chat template turns into one. Sources are
+JSON lines, Parquet, and anything that gives rows as mappings, such as `datasets.Dataset`. Whatever
+is wrong with a source is said before anything is trained, with the row's number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefrl.errors import UserError, nearest
+from prefrl.feedback import Ranking, Rating
+from prefrl.language.records import (
+    Completion,
+    Demonstration,
+    Preference,
+    TextLabel,
+    Thumb,
+)
+from prefrl.language.tokenizer import Tokenizer
+
+Row = Mapping[str, Any]
+Source = str | Path | Iterable[Row]
+Template = Callable[[Sequence[Mapping[str, str]]], str]
+"""Messages -> the text of a prompt, ready for an answer."""
+T = TypeVar("T")
+
+DEMONSTRATIONS = (("prompt", "completion"), ("messages",))
+LABELS = (
+    ("prompt", "chosen", "rejected"),
+    ("chosen", "rejected"),
+    ("prompt", "completions", "ranking"),
+    ("prompt", "completion", "rating"),
+)
+THUMBS = (("prompt", "completion", "label"), ("prompt", "chosen", "rejected"))
+PROMPTS = (("prompt",), ("messages",))
+
+
+def read_demonstrations(source: Source, *, template: Template | None = None) -> list[Demonstration]:
+    """Completions to imitate.
+
+    Raises:
+        UserError: as all readers here: no such file, wrong columns, a row that does not fit.
+    """
+
+    def one(row: Row) -> list[Demonstration]:
+        if "messages" in row:
+            before, answer = _last_answer(row["messages"])
+            return [Demonstration(prompt=_prompt(before, template), completion=answer)]
+        prompt = _prompt(row["prompt"], template)
+        return [Demonstration(prompt=prompt, completion=_completion(row, "completion"))]
+
+    return _converted(source, DEMONSTRATIONS, one)
+
+
+def read_labels(source: Source, *, template: Template | None = None) -> list[TextLabel]:
+    """Preferences, rankings and ratings; a source may hold several kinds."""
+
+    def one(row: Row) -> list[TextLabel]:
+        rater = str(row.get("rater") or "")
+        if "ranking" in row:
+            prompt = _prompt(row["prompt"], template)
+            return [_ranking(prompt, row["completions"], row["ranking"], rater)]
+        if "rating" in row:
+            return [_rating(_prompt(row["prompt"], template), row, rater)]
+        prompt, both = _pair(row, template)
+        sure = float(row["probability"]) if row.get("probability") is not None else 1.0
+        if not 0.5 <= sure <= 1:
+            raise ValueError(f"probability: got {sure}, wanted .5 to 1 that the chosen is better")
+        verdict = Preference(second=1 - sure)
+        return [TextLabel(prompt=prompt, completions=both, verdict=verdict, rater=rater)]
+
+    return _converted(source, LABELS, one)
+
+
+def read_thumbs(source: Source, *, template: Template | None = None) -> list[Thumb]:
+    """Completions found good or bad; of a pair the chosen one is good, the other bad."""
+
+    def one(row: Row) -> list[Thumb]:
+        if "label" in row:
+            if not isinstance(row["label"], bool):
+                raise ValueError(f"label: got {row['label']!r}, wanted true or false")
+            completion = Completion(text=_completion(row, "completion"))
+            prompt = _prompt(row["prompt"], template)
+            return [Thumb(prompt=prompt, completion=completion, good=row["label"])]
+        prompt, both = _pair(row, template)
+        return [
+            Thumb(prompt=prompt, completion=completion, good=good)
+            for completion, good in zip(both, (True, False), strict=True)
+        ]
+
+    return _converted(source, THUMBS, one)
+
+
+def read_prompts(source: Source, *, template: Template | None = None) -> list[str]:
+    """What to complete."""
+
+    def one(row: Row) -> list[str]:
+        if "messages" in row:
+            messages = row["messages"]
+            return [_prompt(messages[:-1] if _is_answer(messages) else messages, template)]
+        return [_prompt(row["prompt"], template)]
+
+    return _converted(source, PROMPTS, one)
+
+
+def chat_template(tokenizer: Tokenizer) -> Template:
+    """The template of a tokenizer that has one.
+
+    Raises:
+        UserError: when it is used and there is none.
+    """
+
+    def fill(messages: Sequence[Mapping[str, str]]) -> str:
+        if not getattr(tokenizer.backend, "chat_template", None):
+            raise UserError(
+                "the data hold messages, and the tokenizer has no chat template: give prompts as "
+                "strings, or a tokenizer with a template"
+            )
+        text: str = tokenizer.backend.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True
+        )
+        return text
+
+    return fill
+
+
+def rows_of(source: Source) -> Iterable[Row]:
+    """The rows of a JSON-lines or Parquet file, or of a dataset.
+
+    Raises:
+        UserError: no such file, another kind of file, or a line that is no JSON object.
+    """
+    if not isinstance(source, str | Path):
+        return source
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; wanted .jsonl or .parquet")
+    if path.suffix in (".jsonl", ".json"):
+        return _json_lines(path)
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    raise UserError(f"{path}: got {path.suffix or 'no suffix'}, wanted .jsonl or .parquet")
+
+
+def write_labels(path: Path, labels: Iterable[TextLabel]) -> None:
+    """JSON lines that `read_labels` reads; a preference of one half is kept as one."""
+    path.write_text("".join(json.dumps(_as_row(label)) + "\n" for label in labels))
+
+
+def _as_row(label: TextLabel) -> dict[str, Any]:
+    about = {"prompt": label.prompt, **({"rater": label.rater} if label.rater else {})}
+    texts = [completion.text for completion in label.completions]
+    if isinstance(label.verdict, Ranking):
+        return {**about, "completions": texts, "ranking": label.verdict.order}
+    if isinstance(label.verdict, Rating):
+        return {**about, "completion": texts[0], "rating": label.verdict.value}
+    second = label.verdict.second
+    chosen, rejected = reversed(texts) if second > 0.5 else texts
+    soft = {"probability": max(second, 1 - second)} if 0 < second < 1 else {}
+    return {**about, "chosen": chosen, "rejected": rejected, **soft}
+
+
+def _json_lines(path: Path) -> list[Row]:
+    rows: list[Row] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: got {line[:40]!r}, wanted a JSON object")
+        rows.append(row)
+    return rows
+
+
+def _parquet(path: Path) -> list[Row]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
+    try:
+        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: not Parquet ({error})") from error
+    return rows
+
+
+def _converted(
+    source: Source, columns: Sequence[tuple[str, ...]], one: Callable[[Row], list[T]]
+) -> list[T]:
+    """All rows through `one`, whose complaints get the row's number."""
+    where = source if isinstance(source, str | Path) else "the dataset"
+    found: list[T] = []
+    for number, row in enumerate(rows_of(source)):
+        present = {k: v for k, v in row.items() if v is not None}
+        if not any(set(wanted) <= set(present) for wanted in columns):
+            raise UserError(f"{where}, row {number}: {_wrong_columns(present, columns)}")
+        try:
+            found += one(present)
+        except UserError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{where}, row {number}: {error}") from error
+    if not found:
+        raise UserError(f"{where}: got no rows, wanted at least one")
+    return found
+
+
+def _wrong_columns(row: Row, columns: Sequence[tuple[str, ...]]) -> str:
+    best = max(columns, key=lambda wanted: (len(set(wanted) & set(row)), -len(wanted)))
+    missing = [name for name in best if name not in row]
+    hint = nearest(missing[0], row)
+    alternatives = "; or ".join(", ".join(wanted) for wanted in columns)
+    return (
+        f"got columns {', '.join(sorted(row)) or 'none'}; wanted {alternatives}"
+        f"{f' ({missing[0]}: ' + hint + ')' if hint else ''}"
+    )
+
+
+def _prompt(value: Any, template: Template | None) -> str:
+    if isinstance(value, str):
+        if not value.strip():
+            raise ValueError("prompt: got an empty one, wanted some text")
+        return value
+    if not _is_messages(value):
+        raise ValueError(f"prompt: got {type(value).__name__}, wanted a string or messages")
+    if template is None:
+        raise ValueError("prompt: got messages, wanted a string, or a tokenizer with a template")
+    return template(value)
+
+
+def _completion(row: Row, name: str) -> str:
+    return _text(row[name], name)
+
+
+def _text(value: Any, name: str) -> str:
+    if _is_messages(value):
+        value = value[-1]["content"]
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: got {type(value).__name__}, wanted a string")
+    if not value.strip():
+        raise ValueError(f"{name}: got an empty one, wanted some text")
+    return value
+
+
+def _pair(row: Row, template: Template | None) -> tuple[str, tuple[Completion, Completion]]:
+    """Chosen and rejected, whose common messages are the prompt where it is not given."""
+    chosen, rejected = row["chosen"], row["rejected"]
+    if "prompt" in row:
+        before = row["prompt"]
+    elif _is_messages(chosen) and _is_messages(rejected):
+        before = chosen[:-1]
+        if list(before) != list(rejected[:-1]):
+            raise ValueError("chosen and rejected: wanted the same messages before the last")
+    else:
+        raise ValueError("got no prompt; wanted one, or chosen and rejected as messages")
+    both = Completion(text=_text(chosen, "chosen")), Completion(text=_text(rejected, "rejected"))
+    if both[0] == both[1]:
+        raise ValueError("chosen and rejected are the same text")
+    return _prompt(before, template), both
+
+
+def _ranking(prompt: str, completions: Any, ranking: Any, rater: str) -> TextLabel:
+    """`ranking`: places, best first; a list within it is a tie."""
+    order = tuple(tuple(g) if isinstance(g, list | tuple) else (g,) for g in ranking)
+    texts = tuple(Completion(text=_text(c, "completions")) for c in completions)
+    verdict = Ranking(order=order)
+    return TextLabel(prompt=prompt, completions=texts, verdict=verdict, rater=rater)
+
+
+def _rating(prompt: str, row: Row, rater: str) -> TextLabel:
+    completion = Completion(text=_completion(row, "completion"))
+    verdict = Rating(value=row["rating"])
+    return TextLabel(prompt=prompt, completions=(completion,), verdict=verdict, rater=rater)
+
+
+def _is_messages(value: Any) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) > 0
+        and all(isinstance(m, Mapping) and {"role", "content"} <= set(m) for m in value)
+    )
+
+
+def _is_answer(messages: Any) -> bool:
+    return _is_messages(messages) and messages[-1]["role"] == "assistant"
+
+
+def _last_answer(messages: Any) -> tuple[Any, str]:
+    if not _is_answer(messages) or len(messages) < 2:
+        raise ValueError("messages: wanted several with role and content, the assistant's last")
+    return messages[:-1], _text(messages[-1]["content"], "messages")

@@ -1,0 +1,184 @@
+"""Feedback on text through the same store as clips: pairs, rankings, ratings, edits, notes.
+
+    completions -> segments -> queries -> raters at `prefrl rate` -> labels -> reward model
+
+Everything that a rater can say about clips can be said about texts; an edit becomes a segment of
+its own, preferred over what it corrects. Notes stay with the answers, for people to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+from prefrl.errors import UserError
+from prefrl.feedback import (
+    Answer,
+    Comparison,
+    Edit,
+    FeedbackStore,
+    Label,
+    Provenance,
+    Query,
+    Segment,
+    Text,
+    answer_id,
+    read_text,
+    text_segment,
+)
+from prefrl.feedback.records import Form
+from prefrl.language.judge import Judge, Principle
+from prefrl.language.records import Completion, Preference, TextLabel
+from prefrl.language.tasks.task import Gold
+
+FORM_OF = {1: "rating", 2: "comparison"}  # by the number of completions; more are a ranking
+
+
+def ask(
+    store: FeedbackStore,
+    questions: Iterable[tuple[str, Sequence[Completion]]],
+    *,
+    step: int,
+    gold: Gold | None = None,
+    edit: bool = False,
+    reason: str = "sampled",
+) -> list[Query]:
+    """Put completions of a prompt before raters.
+
+    Args:
+        questions: (prompt, completions): one to rate or edit, two to compare, more to rank.
+        step: updates of the policy that wrote them.
+        gold: the hidden reward, kept for oracles and metrics.
+        edit: a single completion is to be corrected, not rated.
+    """
+    queries, segments, number = [], [], count(store.counts()["segments"])
+    for prompt, completions in questions:
+        asked = [
+            _segment(store, prompt, c, gold=gold, step=step, number=next(number))
+            for c in completions
+        ]
+        form: Form = FORM_OF.get(len(asked), "ranking")  # type: ignore[assignment]
+        queries.append(
+            Query(
+                segments=tuple(segment.id for segment in asked),
+                policy_step=step,
+                reason=reason,
+                priority=0.0,
+                form="edit" if edit and len(asked) == 1 else form,
+            )
+        )
+        segments += asked
+    store.add_segments(segments)
+    store.add_queries(queries)
+    return queries
+
+
+def instruct(store: FeedbackStore, constitution: Sequence[Principle]) -> None:
+    """Let raters read the constitution as their instructions."""
+    store.set_instructions("\n\n".join(principle.text for principle in constitution))
+
+
+def judge_open_queries(store: FeedbackStore, judge: Judge, *, tie_below: float = 0.0) -> int:
+    """Have a judge answer every comparison that nobody has answered; returns how many.
+
+    A store keeps answers, not opinions: the likelier side, or a tie where the judge's probability
+    is within `tie_below` of one half. Train on `Judge.label` to keep the soft labels.
+    """
+    answered = {label.query.id for label in store.feedback()}
+    answers = []
+    for query in store.queries():
+        if query.form != "comparison" or query.id in answered:
+            continue
+        prompt, (first, second) = _texts(store, query.segments)
+        p = judge(prompt, first, second)
+        side = "second" if p > 0.5 else "first"
+        choice = "tie" if abs(p - 0.5) <= tie_below else side
+        answers.append(
+            Answer(
+                id=answer_id(query.id, judge.name),
+                query=query.id,
+                rater=judge.name,
+                reply=Comparison(choice=choice),  # type: ignore[arg-type]
+            )
+        )
+    store.submit_many(answers)
+    return len(answers)
+
+
+def settle_edits(store: FeedbackStore) -> int:
+    """Make a segment of every edit that has none yet, so that it can be learned from."""
+    made = 0
+    for label in list(store.feedback()):
+        if isinstance(label.reply, Edit) and not label.edited:
+            original = store.segment(label.query.segments[0])
+            text = _text(original)
+            if label.reply.text == text.completion:
+                continue  # nothing was changed: nothing is preferred
+            edited = Text(prompt=text.prompt, completion=label.reply.text, ended=True)
+            store.add_edited(
+                label.seq, text_segment(edited, gold=0.0, provenance=original.provenance)
+            )
+            made += 1
+    return made
+
+
+def labels_from(store: FeedbackStore) -> list[TextLabel]:
+    """Every trainable label about text, as reward models and direct methods read it.
+
+    Raises:
+        UserError: the store holds clips.
+    """
+    settle_edits(store)
+    return [_label(store, label) for label in store.labels(0) if label.trainable]
+
+
+def notes(store: FeedbackStore) -> list[tuple[str, str, str]]:
+    """(rater, prompt, note) of every answer that came with one."""
+    return [
+        (label.rater, _texts(store, label.query.segments)[0], label.viewing.note)
+        for label in store.feedback()
+        if label.viewing is not None and label.viewing.note
+    ]
+
+
+def _label(store: FeedbackStore, label: Label) -> TextLabel:
+    prompt, completions = _texts(store, label.segments)
+    reply = label.reply
+    if isinstance(reply, Comparison):
+        assert reply.target is not None, "not trainable"
+        verdict = Preference(second=reply.target)
+    elif isinstance(reply, Edit):
+        verdict = Preference(second=1.0)
+    else:
+        return TextLabel(prompt=prompt, completions=completions, verdict=reply, rater=label.rater)
+    return TextLabel(prompt=prompt, completions=completions, verdict=verdict, rater=label.rater)
+
+
+def _texts(store: FeedbackStore, segments: Sequence[str]) -> tuple[str, tuple[Completion, ...]]:
+    texts = [_text(store.segment(id)) for id in segments]
+    completions = tuple(Completion(text=t.completion, ended=t.ended) for t in texts)
+    return texts[0].prompt, completions
+
+
+def _text(segment: Segment) -> Text:
+    text = read_text(segment.clip)
+    if text is None:
+        raise UserError("the store holds clips, wanted texts: give the run of a language model")
+    return text
+
+
+def _segment(
+    store: FeedbackStore,
+    prompt: str,
+    completion: Completion,
+    *,
+    gold: Gold | None,
+    step: int,
+    number: int,
+) -> Segment:
+    text = Text(prompt=prompt, completion=completion.text, ended=completion.ended)
+    worth = gold(prompt, completion.text, completion.ended) if gold else 0.0
+    provenance = Provenance(
+        task=store.task, seed=store.seed, policy_step=step, env=0, episode=number, t0=0
+    )
+    return text_segment(text, gold=worth, provenance=provenance)

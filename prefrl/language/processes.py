@@ -1,0 +1,41 @@
+"""Several processes by `torchrun`, one device each, joined by accelerate."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from prefrl.language.tokens import Completions
+from prefrl.ppo import ALONE, Processes
+
+
+def join() -> tuple[Processes, torch.device]:
+    """This process's place among those that `torchrun` started, and its device.
+
+    Alone where there are no others; then accelerate is not needed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return ALONE, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available())
+    return Processes(rank=state.process_index, count=state.num_processes), state.device
+
+
+def gather_completions(texts: Completions, processes: Processes, *, pad: int) -> Completions:
+    """What all processes have said, by rank, as wide as the widest."""
+    P = processes.largest(texts.prompt.shape[1], texts.mask.device)
+    T = processes.largest(texts.completion.shape[1], texts.mask.device)
+    left, right = (P - texts.prompt.shape[1], 0), (0, T - texts.completion.shape[1])
+    return Completions(
+        prompt=processes.gather(nn.functional.pad(texts.prompt, left, value=pad)),
+        prompt_mask=_gather_mask(nn.functional.pad(texts.prompt_mask, left), processes),
+        completion=processes.gather(nn.functional.pad(texts.completion, right, value=pad)),
+        mask=_gather_mask(nn.functional.pad(texts.mask, right), processes),
+    )
+
+
+def _gather_mask(mask: Tensor, processes: Processes) -> Tensor:
+    return processes.gather(mask.to(torch.uint8)).bool()

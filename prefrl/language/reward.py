@@ -1,0 +1,293 @@
+"""Reward models of text: the SFT model's trunk with one number, read at the end token.
+
+Fitted on preferences, rankings and ratings alike (`prefrl.language.verdicts`). An ensemble has E
+members, each its own trunk and head; the learned reward of a completion is
+
+    mean over members of the normalised score  -  pessimism * their standard deviation
+
+where each member's score is first brought to mean 0 and standard deviation 1 on reference
+completions: `beta` of the KL penalty means nothing before the spread of the reward is fixed.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from prefrl.errors import UserError
+from prefrl.language.encoded import Encoded, Limits, encode, fitting, flat
+from prefrl.language.models import ScalarModel
+from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
+from prefrl.language.records import Completion, TextLabel
+from prefrl.language.tokenizer import Tokenizer
+from prefrl.language.tokens import Completions
+from prefrl.language.verdicts import RankingLoss, pair_accuracy, read_verdicts, verdict_loss
+
+ABOUT, WEIGHTS = "text_reward.json", "text_reward.safetensors"
+CHUNK = 256  # completions a forward when scoring
+UNLIMITED = Limits(max_prompt=sys.maxsize, max_completion=sys.maxsize)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRewardConfig:
+    """The reward model and its likelihood."""
+
+    members: int = 1
+    """E: several disagree where they do not know, at E times the cost."""
+    pessimism: float = 0.0
+    """Standard deviations over members taken off their mean: the lower confidence bound for
+    optimising against fixed data (Coste et al. 2023: 4 or 5 members will do)."""
+    normalise: bool = True
+    """Mean 0 and standard deviation 1 on reference completions; False: raw scores."""
+    rankings: RankingLoss = "pairs"
+    """Of K completions: the mean over all pairs (Ouyang et al. 2022), or Plackett-Luce."""
+    error: float = 0.0
+    """Share of answers assumed to be drawn at random, inside the likelihood."""
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise UserError(f"members: got {self.members}, wanted 1 or more")
+        if self.pessimism and self.members < 2:
+            raise UserError("pessimism needs members that can disagree: set members to 2 or more")
+        if not 0 <= self.error < 1:
+            raise UserError(f"error: got {self.error}, wanted 0 to below 1")
+
+
+class TextRewardModel(nn.Module):
+    """E scalar models and their normaliser; `score` is the learned reward."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, members: Sequence[ScalarModel], config: TextRewardConfig) -> None:
+        super().__init__()
+        assert len(members) == config.members
+        self.members = nn.ModuleList(members)
+        self.config = config
+        self.register_buffer("mean", torch.zeros(len(members)))
+        self.register_buffer("std", torch.ones(len(members)))
+
+    @classmethod
+    def from_sft(cls, model: nn.Module, config: TextRewardConfig, *, seed: int) -> Self:
+        """Copies of the SFT model's trunk, each under a head of its own, N(0, 1/sqrt(d + 1))."""
+        generator = torch.Generator().manual_seed(seed)
+        members = [
+            ScalarModel(copy.deepcopy(model), generator=generator) for _ in range(config.members)
+        ]
+        return cls(members, config).to(next(model.parameters()).device)
+
+    def raw(self, texts: Completions) -> Tensor:
+        """[E, B] scores of every member at the last token, which is the end token."""
+        return torch.stack([m.at_end(texts) for m in self.members])  # type: ignore[operator]
+
+    @torch.no_grad()
+    def score(self, texts: Completions) -> Tensor:
+        """[B] learned reward of each completion."""
+        index = torch.arange(len(texts), device=texts.mask.device)
+        raw = torch.cat([self.raw(texts.rows(part)) for part in index.split(CHUNK)], dim=1)
+        normalised = (raw - self.mean[:, None]) / self.std[:, None]
+        mean = normalised.mean(0)
+        if self.config.pessimism:
+            mean = mean - self.config.pessimism * normalised.std(0, correction=0)
+        return mean
+
+    @torch.no_grad()
+    def normalise_on(self, texts: Completions) -> None:
+        """Bring each member to mean 0 and deviation 1 on these reference completions."""
+        if not self.config.normalise:
+            return
+        if len(texts) < 2:
+            raise UserError(f"normalising: got {len(texts)} completions, wanted 2 or more")
+        index = torch.arange(len(texts), device=texts.mask.device)
+        raw = torch.cat([self.raw(texts.rows(part)) for part in index.split(CHUNK)], dim=1)
+        self.mean, self.std = raw.mean(1), raw.std(1).clamp_min(1e-6)
+
+    def save(self, path: Path, tokenizer: Tokenizer) -> None:
+        """Write trunks as transformers does, heads and normaliser beside them, no pickle."""
+        for e, member in enumerate(self.members):
+            member.trunk.save_pretrained(path / f"member-{e}")  # type: ignore[union-attr, operator]
+        heads = {f"head.{e}.{k}": v.contiguous() for e, m in enumerate(self.members)
+                 for k, v in m.head.state_dict().items()}  # type: ignore[union-attr]  # fmt: skip
+        save_file({**heads, "mean": self.mean, "std": self.std}, path / WEIGHTS)
+        tokenizer.save(path)
+        (path / ABOUT).write_text(json.dumps(asdict(self.config), indent=2))
+
+
+def load_text_reward(path: Path) -> TextRewardModel:
+    """What `save` wrote, or a classifier of transformers with one label.
+
+    Its tokenizer lies beside it, for `prefrl.language.tokenizer.load_tokenizer`.
+
+    Raises:
+        UserError: neither is there.
+    """
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    if (path / ABOUT).is_file():
+        config = TextRewardConfig(**json.loads((path / ABOUT).read_text()))
+        trunks = [
+            AutoModel.from_pretrained(path / f"member-{e}", use_safetensors=True,
+                                      trust_remote_code=False, local_files_only=True)
+            for e in range(config.members)
+        ]  # fmt: skip
+        made = _assembled(trunks, config)
+        tensors = load_file(path / WEIGHTS)
+        for e, member in enumerate(made.members):
+            head = {k: tensors[f"head.{e}.{k}"] for k in ("weight", "bias")}
+            member.head.load_state_dict(head)  # type: ignore[union-attr]
+        made.mean, made.std = tensors["mean"], tensors["std"]
+        return made
+    if not (path / "config.json").is_file():
+        raise UserError(f"no reward model in {path}: wanted {ABOUT}, or a classifier of one label")
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    if model.config.num_labels != 1:
+        raise UserError(f"{path}: got {model.config.num_labels} labels, wanted one, a score")
+    made = _assembled([model.base_model], TextRewardConfig(normalise=False))
+    with torch.no_grad():
+        made.members[0].head.weight.copy_(model.score.weight)  # type: ignore[union-attr, operator]
+    return made
+
+
+def _assembled(trunks: Sequence[Any], config: TextRewardConfig) -> TextRewardModel:
+    members = []
+    for trunk in trunks:
+        for module in trunk.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        members.append(ScalarModel(trunk, generator=torch.Generator()))
+    return TextRewardModel(members, config).eval()
+
+
+def score_texts(
+    model: TextRewardModel, tokenizer: Tokenizer, texts: Sequence[tuple[str, Completion]]
+) -> Tensor:
+    """[B] learned reward of (prompt, completion) pairs, by the reward model's own tokenizer.
+
+    So the policy may have another one:
+
+        texts = [(p, Completion(text=c)) for p, c in zip(batch.prompts, batch.completions)]
+        trainer.update(batch, score_texts(model, tokenizer, texts))
+    """
+    encoded = encode(texts, tokenizer, limits=UNLIMITED)
+    device = model.mean.device
+    parts = torch.arange(len(texts)).split(CHUNK)
+    return torch.cat([model.score(encoded.batch(flat(part)).to(device)) for part in parts])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedLabels:
+    """n labels and their completions, each completion once for every label it is in."""
+
+    labels: Sequence[TextLabel]
+    """[n]"""
+    texts: Encoded
+    """[C] one label after the other."""
+    starts: Sequence[int]
+    """[n] where each label's completions begin."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def places(self, index: Sequence[int]) -> list[int]:
+        """The completions of the labels `index`."""
+        return [self.starts[i] + k for i in index for k in range(len(self.labels[i].completions))]
+
+    def part(self, index: Sequence[int]) -> EncodedLabels:
+        """The labels `index` alone."""
+        chosen = [self.labels[i] for i in index]
+        places = self.places(index)
+        texts = Encoded(
+            prompts=[self.texts.prompts[c] for c in places],
+            completions=[self.texts.completions[c] for c in places],
+            pad=self.texts.pad,
+        )
+        return EncodedLabels(labels=chosen, texts=texts, starts=_starts(chosen))
+
+
+def encode_labels(
+    labels: Sequence[TextLabel], tokenizer: Tokenizer, *, limits: Limits
+) -> EncodedLabels:
+    """Labels as ids; too long ones are refused or dropped, as `limits` say."""
+    if not labels:
+        raise UserError("no labels: wanted at least one")
+    texts = [[(label.prompt, c) for c in label.completions] for label in labels]
+    kept = fitting(texts, tokenizer, limits=limits)
+    chosen = [labels[i] for i in kept]
+    encoded = encode([t for i in kept for t in texts[i]], tokenizer, limits=limits)
+    return EncodedLabels(labels=chosen, texts=encoded, starts=_starts(chosen))
+
+
+def _starts(labels: Sequence[TextLabel]) -> list[int]:
+    starts, at = [], 0
+    for label in labels:
+        starts.append(at)
+        at += len(label.completions)
+    return starts
+
+
+class RewardObjective:
+    """Negative log-likelihood of labels under one member: every label weighs 1.
+
+    All pairs of a ranking are in one batch, and each completion is read once.
+    """
+
+    def __init__(self, model: ScalarModel, data: EncodedLabels, config: TextRewardConfig) -> None:
+        self.model: ScalarModel = model
+        self.data, self.config = data, config
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def shared(self, index: Tensor) -> Units:
+        """Units are labels."""
+        return Units(units=len(index))
+
+    def sums(self, index: Tensor, shared: Units) -> Sums:
+        """Loss, and the share of pairs in the right order, summed over labels."""
+        chosen = flat(index)
+        device = self.model.head.weight.device
+        texts = self.data.texts.batch(self.data.places(chosen)).to(device)
+        verdicts = read_verdicts([self.data.labels[i] for i in chosen]).to(device)
+        scores = self.model.at_end(texts)
+        loss = verdict_loss(
+            scores, verdicts, rankings=self.config.rankings, error=self.config.error
+        )
+        return Sums(
+            loss=loss.sum(), figures={"accuracy": pair_accuracy(scores.detach(), verdicts).sum()}
+        )
+
+
+def fit_reward(
+    model: TextRewardModel, data: EncodedLabels, config: OptimConfig
+) -> list[dict[str, float]]:
+    """Fit every member, each in an order of its own; the last figures of each."""
+    return [_to_end(fit) for fit in member_fits(model, data, config)]
+
+
+def member_fits(model: TextRewardModel, data: EncodedLabels, config: OptimConfig) -> list[Fit]:
+    """One fit for each member; they differ in their head and in the order of the labels."""
+    return [
+        Fit(
+            RewardObjective(member, data, model.config),  # type: ignore[arg-type]
+            replace(config, seed=config.seed * model.config.members + e),
+        )
+        for e, member in enumerate(model.members)
+    ]
+
+
+def _to_end(fit: Fit) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    while not fit.done:
+        figures = fit.advance()
+    return figures

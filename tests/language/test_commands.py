@@ -1,0 +1,163 @@
+"""`prefrl lm sft|reward|dpo|best-of-n|eval`, one after the other, on very small models."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
+from prefrl.errors import UserError
+from prefrl.feedback import Answer, Comparison, FeedbackStore, answer_id
+from prefrl.language.optimise import Fit
+from prefrl.language.reward import load_text_reward
+from prefrl.language.tokenizer import load_tokenizer
+from prefrl.loop.metrics import read_metrics
+
+SMALL = "--new.width 16 --new.layers 1 --new.heads 2 --new.positions 32"
+SFT = f"--task reviews --demonstrations 120 --optim.epochs 1 --optim.batch 32 {SMALL}"
+LABELS = "--task reviews --annotator.labels 40 --optim.epochs 1 --optim.batch 16"
+
+
+def run(command, options: str, *more: object) -> None:
+    command.main([*options.split(), *map(str, more)], prog="prefrl lm")
+
+
+@pytest.fixture(scope="module")
+def sft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("lm") / "sft"
+    run(lm_sft, SFT, "--out", out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def reward(sft: Path) -> Path:
+    out = sft.with_name("reward")
+    run(lm_reward, LABELS, "--reward.members", 2, "--model", sft, "--out", out)
+    return out
+
+
+def test_a_run_of_sft_holds_its_settings_figures_picture_and_model(sft: Path) -> None:
+    names = {path.name for path in sft.iterdir()}
+    assert {"config.toml", "provenance.json", "metrics.jsonl", "checkpoints", "model"} <= names
+    assert (sft / "report" / "learning.png").stat().st_size > 10_000
+    rows = read_metrics(sft / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[-1]["fit/held_out_loss"] < rows[0]["fit/held_out_loss"]
+    assert load_tokenizer(sft / "model").eos is not None
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
+    sft: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = Fit.advance
+
+    def stop(fit: Fit) -> dict[str, float]:
+        if fit.step == 1:  # the second step is taken, then it stops
+            signal.raise_signal(signal.SIGTERM)
+        return advance(fit)
+
+    monkeypatch.setattr(Fit, "advance", stop)
+    run(lm_sft, SFT, "--out", tmp_path / "again")
+    monkeypatch.undo()
+    assert [row["step"] for row in read_metrics(tmp_path / "again" / "metrics.jsonl")] == [0, 1, 2]
+    assert not (tmp_path / "again" / "model").exists()
+    run(lm_sft, SFT, "--out", tmp_path / "again")
+    whole, stopped = weights(sft), weights(tmp_path / "again")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_the_reward_model_is_normalised_and_comes_back(reward: Path) -> None:
+    made = load_text_reward(reward / "model")
+    assert len(made.members) == 2
+    assert made.std.min() > 0
+    assert (made.mean != 0).all()
+    rows = read_metrics(reward / "metrics.jsonl")
+    assert rows[-1]["step"] == 2 * 3  # 36 labels in 3 batches, for each member
+    assert 0 <= rows[-1]["fit/held_out_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_a_direct_method_gives_a_policy(sft: Path, tmp_path: Path, loss: str) -> None:
+    run(lm_dpo, LABELS, "--direct.loss", loss, "--model", sft, "--out", tmp_path / loss)
+    before, after = weights(sft), weights(tmp_path / loss)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert (tmp_path / loss / "report" / "learning.png").exists()
+
+
+def test_best_of_n_and_evaluation_write_what_they_found(
+    sft: Path, reward: Path, tmp_path: Path
+) -> None:
+    about = f"--model {sft} --reward {reward} --task reviews"
+    run(lm_best_of_n, about, "--samples", 8, "--prompts", 3, "--out", tmp_path / "best")
+    rows = json.loads((tmp_path / "best" / "best_of_n.json").read_text())
+    assert [row["n"] for row in rows] == [1, 2, 4, 8]
+    learned = [row["learned"] for row in rows]
+    assert learned == sorted(learned)
+    assert len((tmp_path / "best" / "chosen.jsonl").read_text().splitlines()) == 3
+
+    run(lm_eval, about, "--against", sft, "--samples", 24, "--out", tmp_path / "eval")
+    found = json.loads((tmp_path / "eval" / "evaluation.json").read_text())
+    assert found["kl"] == 0  # to itself
+    assert {"gold", "learned", "wins", "length", "held_out_loss"} <= set(found)
+    low, high = found["gold_interval"]
+    assert low < found["gold"] < high
+
+
+def test_people_are_asked_and_the_same_command_goes_on(sft: Path, tmp_path: Path) -> None:
+    command = "--task reviews --annotator.rater human --annotator.labels 4 --optim.epochs 1"
+    about = ("--model", sft, "--out", tmp_path / "people")
+    with pytest.raises(UserError, match=r"0 of 4 answers are there: `prefrl rate .*people`"):
+        run(lm_reward, command, *about)
+    with FeedbackStore.open(tmp_path / "people") as store:
+        store.submit_many(
+            [
+                Answer(id=answer_id(q.id, "ann"), query=q.id, rater="ann",
+                       reply=Comparison(choice="first"))
+                for q in store.queries()
+            ]
+        )  # fmt: skip
+    run(lm_reward, command, *about)
+    assert load_text_reward(tmp_path / "people" / "model").std.item() > 0
+
+
+def rows(path: Path, *rows: dict) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "row", "complaint"),
+    [
+        (lm_reward, {"prompt": "film is :", "winner": "good"}, "got columns prompt, winner"),
+        (lm_reward, {"prompt": "p", "chosen": " ", "rejected": "bad"}, "chosen: got an empty one"),
+        (lm_dpo, {"prompt": "film " * 600, "chosen": "a", "rejected": "b"}, "has 601 tokens"),
+        (lm_sft, {"prompt": "film is :"}, "wanted prompt, completion"),
+    ],
+)
+def test_bad_data_is_refused_before_anything_is_created(
+    sft: Path, tmp_path: Path, command, row: dict, complaint: str
+) -> None:
+    data = rows(tmp_path / "data.jsonl", row)
+    limits = ("--limits.max-prompt", 16, "--limits.max-completion", 16)
+    with pytest.raises(UserError, match=complaint):
+        run(command, "", "--model", sft, "--data", data, *limits, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="wanted one source of labels"):
+        run(lm_reward, "--task reviews", "--model", sft, "--store", tmp_path)
+    with pytest.raises(UserError, match="a new one, which knows nothing"):
+        run(lm_dpo, "--task reviews --model llama")
+    data = rows(tmp_path / "d.jsonl", {"prompt": "p", "chosen": "a", "rejected": "b"})
+    with pytest.raises(UserError, match="the model has 32 positions"):
+        run(lm_reward, "", "--model", sft, "--data", data)
+    with pytest.raises(UserError, match="exists and is not empty"):
+        run(lm_eval, "--task reviews", "--model", sft, "--out", sft)

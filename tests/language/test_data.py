@@ -1,0 +1,178 @@
+"""Texts from files and datasets: the field's columns, and what is wrong with a source."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prefrl.errors import UserError
+from prefrl.feedback import Ranking, Rating
+from prefrl.language.data import (
+    chat_template,
+    read_demonstrations,
+    read_labels,
+    read_prompts,
+    read_thumbs,
+    write_labels,
+)
+from prefrl.language.records import Completion, Demonstration, Preference, TextLabel
+from tests.language.texts import tokenizer
+
+ASKED = {"role": "user", "content": "hi"}
+CHAT = [ASKED, {"role": "assistant", "content": "hello"}]
+
+
+def template(messages) -> str:
+    return "|".join(message["content"] for message in messages)
+
+
+def lines(path: Path, *rows: dict) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    return path
+
+
+def test_demonstrations_from_lines_and_from_messages(tmp_path: Path) -> None:
+    path = lines(tmp_path / "d.jsonl", {"prompt": "p", "completion": "c"}, {"messages": CHAT})
+    assert read_demonstrations(path, template=template) == [
+        Demonstration(prompt="p", completion="c"),
+        Demonstration(prompt="hi", completion="hello"),
+    ]
+
+
+def test_labels_of_all_kinds_from_one_source() -> None:
+    rows = [
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+        {"prompt": "p", "chosen": "a", "rejected": "b", "probability": 0.75, "rater": "judge"},
+        {"prompt": "p", "completions": ["a", "b", "c"], "ranking": [2, [0, 1]]},
+        {"prompt": "p", "completion": "a", "rating": 7},
+    ]
+    found = read_labels(rows)
+    assert [label.verdict for label in found] == [
+        Preference(second=0.0),
+        Preference(second=0.25),
+        Ranking(order=((2,), (0, 1))),
+        Rating(value=7),
+    ]
+    assert found[1].rater == "judge"
+    assert [len(label.completions) for label in found] == [2, 2, 3, 1]
+
+
+def test_chosen_and_rejected_chats_share_their_prompt() -> None:
+    rejected = [ASKED, {"role": "assistant", "content": "go away"}]
+    (label,) = read_labels([{"chosen": CHAT, "rejected": rejected}], template=template)
+    assert label.prompt == "hi"
+    assert [c.text for c in label.completions] == ["hello", "go away"]
+    other = [{"role": "user", "content": "ho"}, rejected[1]]
+    with pytest.raises(UserError, match="same messages before the last"):
+        read_labels([{"chosen": CHAT, "rejected": other}], template=template)
+
+
+def test_thumbs_are_labels_or_the_sides_of_a_pair() -> None:
+    rows = [
+        {"prompt": "p", "completion": "c", "label": False},
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+    ]
+    found = [(thumb.completion.text, thumb.good) for thumb in read_thumbs(rows)]
+    assert found == [("c", False), ("a", True), ("b", False)]
+
+
+def test_prompts_are_texts_or_chats_without_their_answer() -> None:
+    assert read_prompts([{"prompt": "p"}, {"messages": CHAT}], template=template) == ["p", "hi"]
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    texts = tuple(Completion(text=t) for t in "abc")
+    labels = [
+        TextLabel(prompt="p", completions=texts[:2], verdict=Preference(second=0.0)),
+        TextLabel(prompt="q", completions=texts[:2], verdict=Preference(second=0.5)),
+        TextLabel(prompt="q", completions=texts, verdict=Ranking(order=((1,), (0, 2)))),
+        TextLabel(prompt="r", completions=texts[:1], verdict=Rating(value=2), rater="ann"),
+    ]
+    write_labels(tmp_path / "l.jsonl", labels)
+    assert read_labels(tmp_path / "l.jsonl") == labels
+    turned = TextLabel(prompt="p", completions=texts[:2], verdict=Preference(second=0.9))
+    write_labels(tmp_path / "l.jsonl", [turned])
+    (back,) = read_labels(tmp_path / "l.jsonl")  # the likelier one is the chosen one
+    assert back.completions == texts[1::-1]
+    assert back.verdict.second == pytest.approx(0.1)  # type: ignore[union-attr]
+
+
+def test_parquet_is_read_like_lines(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b", "messages": None}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "l.parquet")
+    (label,) = read_labels(tmp_path / "l.parquet")
+    assert label.completions == (Completion(text="a"), Completion(text="b"))
+
+
+def test_parquet_without_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    (tmp_path / "l.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match="pip install pyarrow"):
+        read_labels(tmp_path / "l.parquet")
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"question": "p", "chosen": "a", "rejected": "b"}, "row 1: got no prompt; wanted one"),
+        ({"prompt": "p", "choosen": "a", "rejected": "b"}, "chosen: did you mean 'choosen'"),
+        ({"prompt": "p", "chosen": "", "rejected": "b"}, "row 1: chosen: got an empty one"),
+        ({"prompt": " ", "chosen": "a", "rejected": "b"}, "prompt: got an empty one"),
+        ({"prompt": "p", "chosen": "a", "rejected": "a"}, "are the same text"),
+        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt: got int, wanted a string"),
+        ({"prompt": "p", "chosen": 3, "rejected": "b"}, "chosen: got int, wanted a string"),
+        ({"prompt": CHAT[:1], "chosen": "a", "rejected": "b"}, "tokenizer with a template"),
+        ({"prompt": "p", "completions": ["a", "b"], "ranking": [0, 0]}, "each of 2 to 9 places"),
+        ({"prompt": "p", "completion": "a", "rating": 11}, "wanted 1 to 9"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "probability": 0.2}, "wanted .5 to 1"),
+    ],
+)
+def test_a_row_that_does_not_fit_is_named(row: dict, complaint: str) -> None:
+    good = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    with pytest.raises(UserError, match=complaint):
+        read_labels([good, row])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("none.jsonl", None, "no such file"),
+        ("data.csv", "prompt,chosen", r"got .csv, wanted .jsonl or .parquet"),
+        ("data.jsonl", "", "got no rows"),
+        ("data.jsonl", '{"prompt": "p"', "line 1: not JSON"),
+        ("data.jsonl", "[1, 2]", "wanted a JSON object"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(
+    tmp_path: Path, name: str, text: str | None, complaint: str
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=complaint):
+        read_labels(tmp_path / name)
+
+
+def test_messages_need_a_chat_template() -> None:
+    with pytest.raises(UserError, match="the tokenizer has no chat template"):
+        read_demonstrations([{"messages": CHAT}], template=chat_template(tokenizer()))
+
+
+def test_a_chat_template_makes_the_prompt_ready_for_an_answer() -> None:
+    import dataclasses
+
+    class Backend:
+        chat_template = "some"
+
+        def apply_chat_template(self, messages, *, tokenize, add_generation_prompt):
+            assert not tokenize
+            return "".join(m["content"] for m in messages) + (">" if add_generation_prompt else "")
+
+    chatting = dataclasses.replace(tokenizer(), backend=Backend())
+    (found,) = read_demonstrations([{"messages": CHAT}], template=chat_template(chatting))
+    assert found == Demonstration(prompt="hi>", completion="hello")

@@ -1,0 +1,145 @@
+"""Feedback on text through the store: from completions to labels and back."""
+
+from pathlib import Path
+
+import pytest
+
+from prefrl.errors import UserError
+from prefrl.feedback import (
+    Answer,
+    Comparison,
+    Desk,
+    Edit,
+    FeedbackStore,
+    Ranking,
+    Rating,
+    Text,
+    Viewing,
+    answer_id,
+    read_text,
+)
+from prefrl.language.forms import ask, instruct, judge_open_queries, labels_from, notes
+from prefrl.language.judge import Judge, Principle, rule_backend
+from prefrl.language.records import Completion, Preference
+from tests.feedback.helpers import filled
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with FeedbackStore.create(tmp_path, task="reviews", seed=0) as made:
+        yield made
+
+
+def texts(*words: str) -> tuple[Completion, ...]:
+    return tuple(Completion(text=w) for w in words)
+
+
+def answer(store: FeedbackStore, query, reply, *, note: str = "") -> None:
+    viewing = Viewing(
+        order=tuple(range(len(query.segments))), key="1", seconds=1.0, first_frame_seconds=0.1,
+        loops=1.0, speed=1.0, note=note,
+    )  # fmt: skip
+    store.submit_many(
+        [
+            Answer(
+                id=answer_id(query.id, "ann"),
+                query=query.id,
+                rater="ann",
+                reply=reply,
+                viewing=viewing,
+            )
+        ]
+    )
+
+
+def test_texts_come_back_from_the_store_as_a_rater_reads_them(store: FeedbackStore) -> None:
+    cut = Completion(text="gut\n und schön", ended=False)
+    (query,) = ask(store, [("film is :", (cut, Completion(text="")))], step=3)
+    assert [store.text(id) for id in query.segments] == ["gut\n und schön", ""]
+    assert store.prompt(query.id) == "film is :"
+    segment = store.segment(query.segments[0])
+    assert read_text(segment.clip) == Text(prompt="film is :", completion=cut.text, ended=False)
+    assert segment.provenance.policy_step == 3
+    store.check()
+
+
+def test_the_gold_reward_is_hidden_in_the_segment(store: FeedbackStore) -> None:
+    (query,) = ask(store, [("p", texts("ab"))], step=0, gold=lambda p, text, ended: len(text))
+    assert store.segment(query.segments[0]).true_reward.tolist() == [2.0]
+
+
+def test_clips_have_no_text(tmp_path: Path) -> None:
+    clips, (query, *_) = filled(tmp_path)
+    with clips:
+        assert clips.text(query.segments[0]) is None
+        assert clips.prompt(query.id) is None
+
+
+def test_all_forms_of_feedback_become_labels(store: FeedbackStore) -> None:
+    pair, three, one = ask(
+        store, [("p", texts("a", "b")), ("q", texts("c", "d", "e")), ("r", texts("f"))], step=0
+    )
+    (wrong,) = ask(store, [("s", texts("teh end"))], step=0, edit=True)
+    assert [q.form for q in (pair, three, one, wrong)] == [
+        "comparison", "ranking", "rating", "edit",
+    ]  # fmt: skip
+    answer(store, pair, Comparison(choice="tie"))
+    answer(store, three, Ranking(order=((2,), (0, 1))))
+    answer(store, one, Rating(value=8))
+    answer(store, wrong, Edit(text="the end"), note="spelling")
+    found = labels_from(store)
+    assert [label.prompt for label in found] == ["p", "q", "r", "s"]
+    assert [label.verdict for label in found] == [
+        Preference(second=0.5),
+        Ranking(order=((2,), (0, 1))),
+        Rating(value=8),
+        Preference(second=1.0),
+    ]
+    assert found[3].completions == texts("teh end", "the end")  # edited > original
+    assert notes(store) == [("ann", "s", "spelling")]
+    assert labels_from(store) == found  # edits are settled once
+
+
+def test_what_says_nothing_is_no_label(store: FeedbackStore) -> None:
+    pair, (same,) = (
+        ask(store, [("p", texts("a", "b"))], step=0)[0],
+        ask(store, [("s", texts("fine"))], step=0, edit=True),
+    )
+    answer(store, pair, Comparison(choice="cannot"))
+    answer(store, same, Edit(text="fine"))
+    assert labels_from(store) == []
+
+
+def test_a_person_at_the_desk_answers_what_was_asked(store: FeedbackStore) -> None:
+    instruct(store, [Principle(name="kind", text="Prefer what is kind."),
+                     Principle(name="short", text="Prefer what is short.")])  # fmt: skip
+    ask(store, [("p", texts("a", "b"))], step=0)
+    with Desk(store, rater="ann") as desk:
+        (assignment,) = desk.take()
+        shown = [store.text(assignment.query.segments[i]) for i in assignment.order]
+        second = assignment.query.segments[1]
+        choice = "second" if store.text(second) == "b" else "first"
+        desk.submit(assignment, Comparison(choice=choice), None)
+    assert sorted(shown) == ["a", "b"]
+    assert labels_from(store)[0].verdict == Preference(second=1.0)
+    assert store.instructions().text == "Prefer what is kind.\n\nPrefer what is short."
+
+
+def test_a_judge_answers_open_comparisons_once(store: FeedbackStore) -> None:
+    longer = Judge(
+        backend=rule_backend({"long": lambda prompt, c: len(c.text)}),
+        constitution=(Principle(name="long", text="Prefer what is long."),),
+    )
+    ask(store, [("p", texts("aaa", "b")), ("q", texts("c", "ddd")), ("r", texts("e", "f"))], step=0)
+    assert judge_open_queries(store, longer) == 3
+    assert judge_open_queries(store, longer) == 0
+    verdicts = [label.verdict for label in labels_from(store)]
+    assert verdicts == [Preference(second=s) for s in (0.0, 1.0, 0.5)]
+
+
+def test_a_store_of_clips_is_refused(tmp_path: Path) -> None:
+    clips, (query, *_) = filled(tmp_path)
+    with clips:
+        answer(clips, query, Comparison(choice="first"))
+        with pytest.raises(UserError, match="holds clips"):
+            labels_from(clips)

@@ -38,11 +38,17 @@ def recipe(task: str) -> TrainConfig:
             batch=64,  # ours
             updates_per_label=10.0,  # ours
             pretrain_epochs=200.0,  # paper (stated for the games)
+            l2_band=(1.1, 3.0),  # ours (paper 1.1 to 1.5, which keeps rare features small)
             scale=1.0,  # paper
         ),
         queries=QueryConfig(
             schedule="christiano_mujoco",  # paper
             initial=0.25,  # paper
             every=16_384,
+            restart=True,  # ours: Hopper falls within ten steps of 1,000
+            strategy="promising",  # ours, for the same reason
+            uniform_share=0.5,  # ours
+            per_rollout=40,  # ours: all there are
+            pool=400,  # ours: the last 20,000 steps
         ),
     )

@@ -165,8 +165,8 @@ class Database:
 
     def _prepare(self, schema: Schema, create: bool) -> None:
         name = self.path.name
-        application, version = self._pragma("application_id"), self._pragma("user_version")
-        blank = not self.rows("SELECT 1 FROM sqlite_master LIMIT 1")
+        application, version, listed = self._look()
+        blank = not listed
         if blank and not create:
             raise self.damaged("it is empty")
         if application != schema.application_id and not (blank and application == 0):
@@ -181,7 +181,6 @@ class Database:
                 f"{self.path} was written by a newer prefrl (schema {version}, this one knows "
                 f"up to {len(schema.migrations)}): update prefrl"
             )
-        listed = frozenset(map(tuple, self.rows(LISTED)))
         if not blank and listed != tables(schema, version):
             names = sorted({row[1] for row in listed ^ tables(schema, version)})
             raise self.damaged(f"its tables are not those of prefrl: {', '.join(names)[:200]}")
@@ -191,6 +190,16 @@ class Database:
             self.check()
         if version < len(schema.migrations):
             self._migrate(schema)
+
+    def _look(self) -> tuple[int, int, frozenset[tuple[str, ...]]]:
+        """(application id, version, tables), of one moment: another process may be migrating."""
+        self._handle.execute("BEGIN")
+        try:
+            application, version = self._pragma("application_id"), self._pragma("user_version")
+            return application, version, frozenset(map(tuple, self._handle.execute(LISTED)))
+        finally:
+            if self._handle.in_transaction:
+                self._handle.execute("ROLLBACK")
 
     def _migrate(self, schema: Schema) -> None:
         with self.transaction():

@@ -142,6 +142,13 @@ def manifest_only(path: Path) -> dict[str, Any]:
     return {name: value for name, value in manifest(path).items() if name != "members"}
 
 
+def other_repeat(path: Path, folder: Path) -> bytes:
+    """A repeat of a packed query that asks of its segments the other way round."""
+    row = json.loads(members(path)["answers.jsonl"].splitlines()[-1])
+    about = {"purpose": "repeat", "repeat_of": row["query"], "reason": "repeat", "query": ""}
+    return with_row(**about, segments=row["segments"][::-1])(path, folder)
+
+
 def twice(path: Path, folder: Path) -> bytes:
     """One name for two members."""
     out = folder / "twice.zip"
@@ -309,6 +316,7 @@ ANSWERS: dict[str, tuple[Making, str]] = {
     "a repeat of what was not packed": (
         with_row(query="", purpose="repeat", repeat_of="0" * 64), "was not in the pack"
     ),
+    "a repeat that is none": (other_repeat, "was not in the pack"),
     "segments made up": (with_row(query="", segments=["0" * 64, "1" * 64]), "was not in the pack"),
     "half a character in an id": (with_row(answer="\ud800"), "can be printed"),
     "an id with SQL": (with_row(query=SQL, asked_at_step=None), "wanted 64 hexadecimal digits"),

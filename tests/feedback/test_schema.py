@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from prefrl.feedback import FeedbackStore, Instructions, schema
+from prefrl.feedback.database import Database
 from prefrl.feedback.register import PackNote
 from prefrl.feedback.schema import row_sha
 from tests.feedback.helpers import ask, segment
@@ -101,6 +103,27 @@ def test_a_store_of_the_first_schema_takes_consents_and_packs(old: Path) -> None
         assert store.register.pack("p") == PackNote(
             id="p", rater="bob", queries=(ASKED[0].id,), made=6.0
         )
+
+
+def test_a_store_that_another_process_migrates_meanwhile_is_no_damage(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = Database._pragma
+
+    def disturbed(self: Database, name: str) -> int:
+        value = look(self, name)
+        other = sqlite3.connect(old / "labels.db", timeout=0, isolation_level=None)
+        with contextlib.suppress(sqlite3.OperationalError):  # locked
+            other.execute("BEGIN")
+            for statement in (s for step in schema.LABELS.migrations[1:] for s in step):
+                other.execute(statement)
+            other.execute(f"PRAGMA user_version={len(schema.LABELS.migrations)}")
+            other.execute("COMMIT")
+        other.close()
+        return value
+
+    monkeypatch.setattr(Database, "_pragma", disturbed)
+    FeedbackStore.open(old).close()
 
 
 @pytest.mark.parametrize("version", range(1, len(schema.LABELS.migrations)))

@@ -6,7 +6,7 @@ episode ends are hidden: the agent lives in one endless film, and the frame stac
 across a reset too. ALE would pad it with black: a plain sign of the end, and a picture so
 strange that a reward model's answer to it is ten times as large as any other (docs/log.md).
 Pong's console switches on in its first three frames, and shows an empty court in other colours:
-nobody sees those either.
+a neighbour's first picture, or the last episode's last, stands in their place.
 
 No FIRE is pressed at a reset. Only Breakout needs it, to serve each of its five balls, and
 because lost lives are hidden the agent has to learn to serve anyway.
@@ -80,9 +80,9 @@ class AtariVec(HiddenScoreVectorEnv):
 
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
         frames, about = self._ale.reset(seed=seeds)
-        while (early := about["episode_frame_number"] < self._early).any():
-            seeds = self._seeds = np.where(early, (seeds + 1) % 2**31, seeds)
-            frames, about = self._ale.reset(seed=seeds)
+        early = about["episode_frame_number"] < self._early
+        if not early.all():
+            frames[early] = frames[~early][0]  # what it will look like one frame later
         blank(frames, self._mask)
         frames[:, :-1] = frames[:, -1:]  # a still picture
         self._film = np.repeat(frames[None, :, -1], STACK - 1, axis=0)

@@ -135,8 +135,12 @@ def test_robust_dpo_is_unbiased_under_flips() -> None:
 
 
 def minimum(loss: str, second: float, **settings: object) -> float:
-    grid = torch.linspace(-40, 40, 8001, dtype=torch.float64).tolist()
-    return min(grid, key=lambda h: direct(h, second, loss=loss, **settings))
+    """The h of a fine grid at which a label costs least."""
+    grid = torch.linspace(-40, 40, 8001, dtype=torch.float64)
+    ratio = torch.stack([torch.zeros_like(grid), grid], 1).flatten()
+    verdicts = read_verdicts([label(Preference(second=second))] * len(grid))
+    losses = direct_loss(ratio, verdicts, DirectConfig(loss=loss, **settings))  # type: ignore[arg-type]
+    return float(grid[losses.argmin()])
 
 
 def test_deterministic_answers_have_no_optimum_under_dpo_and_one_under_ipo_and_cdpo() -> None:

@@ -23,7 +23,7 @@ def to_patches(frames: Tensor, kernel: int, stride: int, dtype: torch.dtype) -> 
     Returns:
         [n, H, w, stride * C] of `dtype`; exact, because bfloat16 holds every byte.
     """
-    wide = _fitted(frames, kernel, stride)
+    wide = _fitted(frames, kernel, stride).contiguous()
     n, H, W, C = wide.shape
     return _floats(wide, dtype).view(n, H, W // stride, stride * C)
 

@@ -171,8 +171,15 @@ class Run:
         return self.config.labels if last else self.schedule.due(self.step)
 
     def queries_wanted(self) -> int:
-        """How many more to ask by now: what is due, less answers and what people still have."""
-        still_open = 0 if self.rater else self.store.open_queries()
+        """How many more to ask by now: what is due, less answers and what people still have.
+
+        People answer meanwhile. What they still have is counted before their answers are taken
+        in, so that an answer in between counts twice and not never: a later session asks for it.
+        """
+        still_open = 0
+        if not self.rater:
+            still_open = self.store.open_queries()
+            self.take_in_labels()
         return max(self.labels_due() - self.labels_used - still_open, 0)
 
     def session_due(self) -> bool:

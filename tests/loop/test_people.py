@@ -93,6 +93,21 @@ def test_a_run_learns_from_what_people_answer(tmp_path: Path, schedule: str) -> 
     assert first_fit(tmp_path / "run")["feedback/labels"] >= FIRST
 
 
+def test_an_answer_that_has_not_been_taken_in_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+    with running(tmp_path / "run", people()) as run:
+        while_waiting(monkeypatch, lambda n: stop._ask(15, None))
+        learn_for_a_minute(run, stop)  # nobody answers
+        assert run.queries_wanted() == 0
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
+        assert run.store.open_queries() == FIRST - 1
+        assert run.queries_wanted() == 0
+        assert run.labels_used == 1
+
+
 def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop = Stop()
     with running(tmp_path / "run", people()) as run:
@@ -132,12 +147,10 @@ def test_a_strict_run_waits_for_what_is_due(
 
 
 def test_what_was_undone_is_taken_out_of_the_bank(tmp_path: Path) -> None:
-    settings = people(schedule="strict")
-    with (
-        person(tmp_path / "run", name="ann", undoes=True),
-        running(tmp_path / "run", settings) as run,
-    ):
-        learn_for_a_minute(run)
+    with running(tmp_path / "run", people(schedule="strict")) as run:
+        with person(tmp_path / "run", name="ann", undoes=True):
+            learn_for_a_minute(run)
+        run.take_in_labels()  # what came after the last look
         trainable = [x for x in run.store.labels(after=0) if x.trainable]
         assert len(run.bank) == run.labels_used == len(trainable)
         assert any(x.reply == Comparison(choice="cannot") for x in run.store.labels(after=0))

@@ -12,9 +12,9 @@ import torch
 from envs import HiddenScoreVectorEnv, Task, make_vec, render_clip
 from prefrl.config import read_toml
 from prefrl.errors import UserError
+from prefrl.loop.hardware import set_threads
 from prefrl.loop.play import Player, load_policy
 from prefrl.loop.rundir import RunDir
-from prefrl.loop.state import set_threads
 from prefrl.loop.video import write_video
 
 PLAY_SEED = 1_000_000  # apart from the seeds that runs are given

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 FRAMES_AT_ONCE = 8  # in float32 they fit a core's cache
 
@@ -26,6 +26,12 @@ def to_patches(frames: Tensor, kernel: int, stride: int, dtype: torch.dtype) -> 
     wide = _fitted(frames, kernel, stride).contiguous()
     n, H, W, C = wide.shape
     return _floats(wide, dtype).view(n, H, W // stride, stride * C)
+
+
+def first_layer(conv: nn.Conv2d) -> tuple[Tensor, tuple[int, int]]:
+    """Weight and stride with which `conv`, made for frames of 0 to 1, reads patches of bytes."""
+    stride = conv.stride[0]
+    return patch_weight(conv.weight / 255, stride), (stride, 1)
 
 
 def patch_weight(weight: Tensor, stride: int) -> Tensor:

@@ -14,9 +14,10 @@ from prefrl.agents.policy import compute_dtype
 from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
 from prefrl.feedback import FeedbackStore, Label
 from prefrl.loop.fit_picture import write_fit_picture
+from prefrl.loop.hardware import choose_device, set_threads
 from prefrl.loop.offline import FitConfig, OfflineFit, chosen_labels, prepare
 from prefrl.loop.rundir import RunDir, RunLock
-from prefrl.loop.state import choose_device, set_threads, spaces_of
+from prefrl.loop.state import spaces_of
 from prefrl.loop.train import Stop
 from prefrl.rewards import RewardConfig, RewardModel, Spaces
 from prefrl.run import keep_freed_memory, merged

@@ -17,9 +17,10 @@ from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
 from prefrl.final_report import write_report
 from prefrl.frozen import frozen_defaults, frozen_model
+from prefrl.loop.hardware import choose_device, set_threads
 from prefrl.loop.report import write_learning_curves
 from prefrl.loop.rundir import RunDir, RunLock
-from prefrl.loop.state import Run, choose_device, set_threads, spaces_of
+from prefrl.loop.state import Run, spaces_of
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
 

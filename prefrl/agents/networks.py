@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import patch_weight, to_patches
+from prefrl.pixels import first_layer, to_patches
 
 
 def init_linear(
@@ -72,7 +72,7 @@ class PixelTrunk(nn.Module):
             assert conv.bias is not None
             weight, stride = conv.weight, conv.stride
             if i == 0:
-                weight, stride = patch_weight(weight / 255, stride[0]), (stride[0], 1)
+                weight, stride = first_layer(conv)
             x = F.conv2d(x, weight.to(self.dtype), conv.bias.to(self.dtype), stride)
             x = F.relu(x, inplace=True)
         x = x.permute(0, 2, 3, 1).flatten(1)

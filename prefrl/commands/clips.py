@@ -47,8 +47,8 @@ def main(args: list[str], *, prog: str) -> None:
     from envs import find_task
     from prefrl.feedback import FeedbackStore
     from prefrl.film import check_drawing
+    from prefrl.loop.hardware import set_threads
     from prefrl.loop.mistakes import certain_mistakes
-    from prefrl.loop.state import set_threads
     from prefrl.query_films import named_queries, newest_queries, tell, write_film
 
     set_threads(1)

@@ -12,6 +12,7 @@ from prefrl.commands.lm_stage import (
     check_positions,
     default_directory,
     finished,
+    held_out_figures,
     held_out_split,
     limits_for,
     load_policy,
@@ -86,7 +87,7 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
 
     from prefrl.commands.lm_pictures import draw_stage
     from prefrl.language.models import save_model
-    from prefrl.language.optimise import Fit, measure
+    from prefrl.language.optimise import Fit
     from prefrl.loop.rundir import RunDir
 
     kto = config.direct.loss == "kto"
@@ -108,16 +109,13 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     fitted = objective(train)
     aside = objective(held_out) if len(held_out) > kto else None
 
-    def measured() -> dict[str, float]:
-        return {f"fit/held_out_{k}": v for k, v in measure(aside).items()} if aside else {}
-
     run = RunDir.prepare(out, config)
     if finished(run):
         return
     Stage(
         run=run,
         fits=[Fit(fitted, config.optim)],
-        held_out=measured,
+        held_out=lambda: held_out_figures(aside),
         finish=lambda path: save_model(policy, tokenizer, path),
         checkpoint_every=config.checkpoint_every,
         picture=lambda run: draw_stage(

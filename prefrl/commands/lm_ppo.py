@@ -106,8 +106,8 @@ def main(args: list[str], *, prog: str) -> None:
 def ppo(config: LmPPOConfig, out: Path) -> None:
     """One run, begun or resumed, on one process or several."""
     from prefrl.language.processes import join
+    from prefrl.loop.hardware import set_threads
     from prefrl.loop.rundir import RunDir
-    from prefrl.loop.state import set_threads
 
     set_threads(config.threads)
     processes, device = join()

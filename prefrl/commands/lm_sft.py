@@ -11,6 +11,7 @@ from prefrl.commands.lm_stage import (
     check_positions,
     default_directory,
     finished,
+    held_out_figures,
     held_out_split,
     limits_for,
     load_policy,
@@ -71,7 +72,7 @@ def sft(config: SftConfig, out: Path) -> None:
     from prefrl.language.data import chat_template, read_demonstrations
     from prefrl.language.encoded import Encoded, encode_demonstrations
     from prefrl.language.models import save_model
-    from prefrl.language.optimise import Fit, measure
+    from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
     from prefrl.loop.rundir import RunDir
 
@@ -98,16 +99,13 @@ def sft(config: SftConfig, out: Path) -> None:
 
     aside = SftObjective(model, part(held_out)) if held_out else None
 
-    def measured() -> dict[str, float]:
-        return {f"fit/held_out_{k}": v for k, v in measure(aside).items()} if aside else {}
-
     run = RunDir.prepare(out, config)
     if finished(run):
         return
     Stage(
         run=run,
         fits=[Fit(SftObjective(model, part(train)), config.optim)],
-        held_out=measured,
+        held_out=lambda: held_out_figures(aside),
         finish=lambda path: save_model(model, tokenizer, path),
         checkpoint_every=config.checkpoint_every,
         picture=lambda run: draw_stage(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from prefrl.language.encoded import Limits
-    from prefrl.language.optimise import Fit
+    from prefrl.language.optimise import Fit, Objective
     from prefrl.language.tasks import TextTask
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.loop.rundir import RunDir
@@ -123,6 +123,13 @@ def held_out_split(count: int, share: float, *, seed: int) -> tuple[list[int], l
     order = np.random.default_rng(seed).permutation(count).tolist()
     held_out = min(max(round(share * count), 1), count - 1) if share > 0 else 0
     return sorted(order[held_out:]), sorted(order[:held_out])
+
+
+def held_out_figures(aside: Objective | None) -> dict[str, float]:
+    """`fit/held_out_...` of what was put aside; none where nothing was."""
+    from prefrl.language.optimise import measure
+
+    return {f"fit/held_out_{k}": v for k, v in measure(aside).items()} if aside else {}
 
 
 @dataclass

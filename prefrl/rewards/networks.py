@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import patch_weight, to_patches
+from prefrl.pixels import first_layer, to_patches
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
@@ -137,7 +137,7 @@ class PixelReward(RewardNetwork):
         assert isinstance(conv, nn.Conv2d)
         weight, bias, stride = conv.weight, conv.bias, conv.stride
         if i == 0:
-            weight, stride = patch_weight(weight / 255, stride[0]), (stride[0], 1)
+            weight, stride = first_layer(conv)
         if isinstance(norm, nn.BatchNorm2d) and not self.training:
             weight, bias = _folded(weight, norm)
         bias = None if bias is None else bias.to(self.dtype)

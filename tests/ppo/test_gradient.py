@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefrl.agents import PolicyConfig, make_policy
 from prefrl.agents.policy import ControlInputs, ControlPolicy
-from prefrl.loop.state import has_compiler
+from prefrl.loop.hardware import has_compiler
 from prefrl.ppo import PPO, Batch, CompiledGradient, Gradient, PPOConfig, Rollout
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ episode ends are hidden: the agent lives in one endless film, and the frame stac
 across a reset too. ALE would pad it with black: a plain sign of the end, and a picture so
 strange that a reward model's answer to it is ten times as large as any other (docs/log.md).
 Pong's console switches on in its first three frames, and shows an empty court in other colours:
-a neighbour's first picture, or the last episode's last, stands in their place.
+the picture of a step later, or the last episode's last, stands in their place.
 
 No FIRE is pressed at a reset. Only Breakout needs it, to serve each of its five balls, and
 because lost lives are hidden the agent has to learn to serve anyway.
@@ -14,7 +14,7 @@ because lost lives are hidden the agent has to learn to serve anyway.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -69,6 +69,7 @@ class AtariVec(HiddenScoreVectorEnv):
         self.action_names = names
         self._mask = [resized(area, height=SIDE, width=SIDE) for area in game.score]
         self._early = game.switches_on if options.noop_max >= game.switches_on else 0
+        self._switched_on = _first_picture(game, options) if self._early else None
         super().__init__(
             task,
             num_envs=num_envs,
@@ -80,9 +81,8 @@ class AtariVec(HiddenScoreVectorEnv):
 
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
         frames, about = self._ale.reset(seed=seeds)
-        early = about["episode_frame_number"] < self._early
-        if not early.all():
-            frames[early] = frames[~early][0]  # what it will look like one frame later
+        if self._switched_on is not None:
+            frames[about["episode_frame_number"] < self._early] = self._switched_on
         blank(frames, self._mask)
         frames[:, :-1] = frames[:, -1:]  # a still picture
         self._film = np.repeat(frames[None, :, -1], STACK - 1, axis=0)
@@ -101,15 +101,16 @@ class AtariVec(HiddenScoreVectorEnv):
         return Advance(observation=frames, true_reward=reward.astype(np.float64), episode_end=end)
 
     def _splice(self, frames: np.ndarray, end: np.ndarray) -> None:
-        """Fill the black frames below a new episode's first ones with the end of the last.
+        """Until a new episode has filled its stack, the older frames are those that were shown.
 
-        The film's slot `t % 3` holds the newest frame of observation t.
+        The emulator has black, or a picture left out, in their place. The film's slot `t % 3`
+        holds the newest frame of observation t.
         """
         now = self.steps_since_reset + 1
         self._age = np.where(end, 0, self._age + 1)
-        for env in np.flatnonzero(self._age < STACK - 1):
-            for depth in range(STACK - 1 - self._age[env]):
-                frames[env, depth] = self._film[(now + depth) % len(self._film), env]
+        oldest_first = (now + np.arange(STACK - 1)) % len(self._film)
+        for env in np.flatnonzero(self._age < STACK):
+            frames[env, :-1] = self._film[oldest_first, env]
         self._film[now % len(self._film)] = frames[:, -1]
 
     def _trace(self, log: StepLog, *, env: int, start: int, steps: int) -> Trace:
@@ -167,6 +168,17 @@ def _emulator(rom: str, num_envs: int, options: AtariOptions, **settings: Any) -
         maxpool=True,
         **settings,
     )
+
+
+def _first_picture(game: Game, options: AtariOptions) -> np.ndarray:
+    """[84, 84] what the game shows one idle step after its start."""
+    emulator = _emulator(
+        game.rom, 1, replace(options, sticky=0.0, noop_max=0), num_threads=1, stack_num=1
+    )
+    emulator.reset(seed=np.array([0]))
+    picture: np.ndarray = emulator.step(np.array([0]))[0][0, -1].copy()
+    emulator.close()
+    return picture
 
 
 @lru_cache

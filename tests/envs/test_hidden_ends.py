@@ -49,32 +49,26 @@ def court(frames):
     return frames[..., 30, 2]
 
 
-class Console:
-    """Stands for two emulators, of which the second has just been switched on."""
-
-    def reset(self, seed):
-        return self.frames(40, 90), {"episode_frame_number": np.array([9, 2])}
-
-    def step(self, actions):
-        ended = np.array([False, True])
-        about = {"episode_frame_number": np.array([9, 0])}
-        return self.frames(50, 90), np.zeros(2), ended, ~ended & False, about
-
-    def frames(self, *shades):
-        return np.stack([np.full((4, 84, 84), shade, np.uint8) for shade in shades])
-
-    def close(self):
-        pass
-
-
-@pytest.mark.parametrize(("noop_max", "seen"), [(30, [40, 40]), (2, [40, 90])])
-def test_nobody_sees_pongs_console_switch_on(noop_max, seen):
-    venv = make_vec("ALE/Pong-v5", num_envs=2, seed=0, noop_max=noop_max)
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_nobody_sees_pongs_console_switch_on(num_envs):
+    """Not at a reset nor after a hidden end, nor in a later stack of frames."""
+    venv = make_vec("ALE/Pong-v5", num_envs=num_envs, seed=3, noop_max=3)  # 0 to 2 are drawn
+    seen, ends = [venv.reset_at(0)[:, :, 20:40]], 0
+    for _ in range(780):
+        seen.append(venv.step(np.zeros(num_envs, int))[0][:, :, 20:40])
+        ends += venv.score.episode_end.sum()
     venv.close()
-    venv._ale = Console()
-    assert court(venv.reset_at(0)[:, -1]).tolist() == seen
-    after = court(venv.step(np.zeros(2, int))[0][:, -1]).tolist()
-    assert after == ([50, 40] if noop_max == 30 else [50, 90])  # the last picture stands
+    stacks = np.stack(seen)
+    assert ends == num_envs
+    assert np.array_equal(stacks[1:, :, :-1], stacks[:-1, :, 1:]), "the older ones are as shown"
+    assert np.unique(stacks[..., 10, 2]).size == 1, "a pixel where neither ball nor paddle comes"
+
+
+def test_without_idle_steps_every_episode_begins_in_the_first_frame():
+    venv = make_vec("ALE/Pong-v5", num_envs=2, seed=0, noop_max=2)
+    first = venv.reset_at(0)[0, -1, 30, 2]
+    assert venv.step(np.zeros(2, int))[0][0, -1, 30, 2] != first, "other colours"
+    venv.close()
 
 
 def test_the_score_channel_tells_true_returns_and_lengths_of_hidden_episodes():

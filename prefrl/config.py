@@ -51,7 +51,7 @@ class QueryConfig:
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
     restart: bool = False
-    """Until the first fit, begin every rollout at a reset: where a random policy soon falls, the
+    """Until the first fit, begin every segment at a reset: where a random policy soon falls, the
     moments before are rare, and tell most."""
     strategy: Literal["uniform", "disagreement", "promising"] = "uniform"
     """Pairs drawn at random; those on which the ensemble disagrees most, which sometimes harms

@@ -66,7 +66,6 @@ class Collector:
 
     Args:
         venv: the score is hidden; see `envs.HiddenScoreVectorEnv`.
-        steps: T, steps of each environment per rollout.
         generator: draws the actions; on `device`.
         gamma: written into `Rollout.discount`.
     """
@@ -76,14 +75,12 @@ class Collector:
         venv: HiddenScoreVenv,
         policy: ControlPolicy,
         *,
-        steps: int,
         gamma: float,
         device: torch.device,
         generator: torch.Generator,
     ) -> None:
         self.venv = venv
         self.policy = policy
-        self.steps = steps
         self.gamma = gamma
         self.device = device
         self.generator = generator
@@ -114,11 +111,11 @@ class Collector:
             self._observation = self._to_device(observation)
 
     @torch.no_grad()
-    def collect(self) -> Experience:
-        """Act for T steps."""
+    def collect(self, steps: int) -> Experience:
+        """Act for `steps`, T, in each environment."""
         first_step = len(self._actions)
-        log = _Log(self.venv.num_envs, self.steps, like=self._observation)
-        for t in range(self.steps):
+        log = _Log(self.venv.num_envs, steps, like=self._observation)
+        for t in range(steps):
             decision = self.policy.act(self._observation, generator=self.generator)
             log.decision(t, self._observation, decision)
             taken = self._clip(decision.action).cpu().numpy()
@@ -131,7 +128,7 @@ class Collector:
                 rows = np.flatnonzero(truncated)
                 final = self._to_device(infos["final_obs"][rows])
                 log.truncation(t, rows, self.policy.value(final))
-        log.value[:, self.steps] = self.policy.value(self._observation)
+        log.value[:, steps] = self.policy.value(self._observation)
         inputs = ControlInputs(
             observation=self.policy.prepare(log.observation), action=torch.stack(log.action, 1)
         )

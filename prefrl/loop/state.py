@@ -110,7 +110,6 @@ class Run:
         self.collector = Collector(
             venv,
             self.policy,
-            steps=config.rollout_steps,
             gamma=config.ppo.gamma,
             device=self.device,
             generator=self.generators["actions"],
@@ -153,6 +152,11 @@ class Run:
         self.terms = [learned if config.reward == "learned" else TrueReward()]
 
     # ---- the schedule -----------------------------------------------------------------
+
+    @property
+    def rollout_steps(self) -> int:
+        """T of the next rollout; one segment, where each is to begin at a reset."""
+        return self.segment_steps if self.restarts else self.config.rollout_steps
 
     @property
     def learns(self) -> bool:
@@ -286,7 +290,7 @@ class Run:
 
     @property
     def restarts(self) -> bool:
-        """Does the next rollout begin at a reset?"""
+        """Does the next segment begin at a reset?"""
         return self.asks and self.config.queries.restart and not self.model.fitted
 
     def restart(self) -> None:

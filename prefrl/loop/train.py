@@ -42,7 +42,7 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
     clock = Clock()
     try:
         while run.step < config.steps and not stop.asked:
-            experience = run.collector.collect()
+            experience = run.collector.collect(run.rollout_steps)
             run.step += experience.true_reward.size
             run.episodes.add(experience.episode_returns, experience.episode_lengths)
             clock.lap("act")

@@ -45,7 +45,7 @@ def recipe(task: str) -> TrainConfig:
             schedule="christiano_mujoco",  # paper
             initial=0.25,  # paper
             every=16_384,
-            restart=True,  # ours: Hopper falls within ten steps of 1,000
+            restart=True,  # ours: at random, Hopper is upright for ten steps of 1,000
             strategy="promising",  # ours, for the same reason
             uniform_share=0.5,  # ours
             per_rollout=40,  # ours: all there are

@@ -64,11 +64,10 @@ class Fixed(ControlPolicy):
         return 100 * observation[:, 0] + observation[:, 1]
 
 
-def collector(venv: Any, policy: ControlPolicy, *, steps: int = 4) -> Collector:
+def collector(venv: Any, policy: ControlPolicy) -> Collector:
     made = Collector(
         venv,
         policy,
-        steps=steps,
         gamma=0.9,
         device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(0),
@@ -83,7 +82,7 @@ def one() -> Tensor:
 
 def test_a_time_limit_bootstraps_from_the_final_observation() -> None:
     # ages 0 1 2 | 0, cut after the third step in a state of age 3 (not 0, where it restarts)
-    rollout = collector(Corridor(2, Discrete(2)), Fixed(one())).collect().rollout
+    rollout = collector(Corridor(2, Discrete(2)), Fixed(one())).collect(4).rollout
     assert rollout.value.tolist() == [[0, 1, 2, 0], [100, 101, 102, 100]]
     assert rollout.next_value.tolist() == [[1, 2, 3, 1], [101, 102, 103, 101]]
     assert rollout.trace.tolist() == [[1, 1, 0, 1]] * 2
@@ -94,14 +93,14 @@ def test_a_time_limit_bootstraps_from_the_final_observation() -> None:
 
 
 def test_a_time_limit_in_the_last_step_of_a_rollout_bootstraps_too() -> None:
-    rollout = collector(Corridor(1, Discrete(2)), Fixed(one()), steps=3).collect().rollout
+    rollout = collector(Corridor(1, Discrete(2)), Fixed(one())).collect(3).rollout
     assert rollout.next_value.tolist() == [[1, 2, 3]]
     assert rollout.trace.tolist() == [[1, 1, 0]]
 
 
 def test_observations_are_those_on_which_the_actions_were_taken() -> None:
     venv = Corridor(2, Discrete(2))
-    experience = collector(venv, Fixed(one())).collect()
+    experience = collector(venv, Fixed(one())).collect(4)
     # [env, age, sum of actions before]; never the buffer that the environment writes into
     wanted = [[b, t % 3, t] for b in range(2) for t in range(4)]
     assert experience.observation.reshape(-1, 3).tolist() == wanted
@@ -111,14 +110,14 @@ def test_observations_are_those_on_which_the_actions_were_taken() -> None:
 
 def test_rollouts_follow_on_one_another() -> None:
     run = collector(Corridor(1, Discrete(2)), Fixed(one()))
-    first, second = run.collect(), run.collect()
+    first, second = run.collect(4), run.collect(4)
     assert first.observation[0, :, 2].tolist() == [0, 1, 2, 3]
     assert second.observation[0, :, 2].tolist() == [4, 5, 6, 7]
     assert (first.first_step, second.first_step) == (0, 4)
 
 
 def test_the_true_reward_and_the_ends_travel_apart_from_the_rollout() -> None:
-    experience = collector(Corridor(2, Discrete(2)), Fixed(one())).collect()
+    experience = collector(Corridor(2, Discrete(2)), Fixed(one())).collect(4)
     assert experience.true_reward.tolist() == [[1, 2, 3, 1], [11, 12, 13, 11]]
     assert experience.episode_end.tolist() == [[False, False, True, False]] * 2
     assert experience.episode_returns == [6.0, 6.0]
@@ -128,7 +127,7 @@ def test_the_true_reward_and_the_ends_travel_apart_from_the_rollout() -> None:
 
 def test_continuous_actions_are_clipped_for_the_world_but_not_for_ppo() -> None:
     venv = Corridor(1, Box(-1, 1, (2,), np.float32))
-    experience = collector(venv, Fixed(torch.tensor([1.5, -0.25]))).collect()
+    experience = collector(venv, Fixed(torch.tensor([1.5, -0.25]))).collect(4)
     assert venv.calls[0].tolist() == [[1.0, -0.25]]
     assert experience.action[0, 0].tolist() == [1.0, -0.25]
     sampled = experience.rollout.inputs.action  # type: ignore[attr-defined]
@@ -151,14 +150,14 @@ def test_a_restored_collector_goes_on_bit_for_bit(space: Any, before: int) -> No
     run = fresh()
     run.reset_at(7)
     for _ in range(before):
-        run.collect()
+        run.collect(4)
     state, rng = run.state(), run.generator.get_state()
-    wanted = run.collect()
+    wanted = run.collect(4)
 
     resumed = fresh()
     resumed.restore(state)
     resumed.generator.set_state(rng)
-    got = resumed.collect()
+    got = resumed.collect(4)
     assert torch.equal(got.observation, wanted.observation)
     assert torch.equal(got.action, wanted.action)
     assert torch.equal(got.rollout.next_value, wanted.rollout.next_value)
@@ -168,9 +167,9 @@ def test_a_restored_collector_goes_on_bit_for_bit(space: Any, before: int) -> No
 
 def test_a_saved_state_does_not_grow_with_what_follows() -> None:
     run = collector(Corridor(1, Discrete(2)), Fixed(one()))
-    run.collect()
+    run.collect(4)
     state = run.state()
-    run.collect()
+    run.collect(4)
     assert state["actions"].shape == (4, 1)
     run.reset_at(8)
     assert run.state()["reset_step"] == 8
@@ -205,8 +204,8 @@ class Idle(Fixed):
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_pixels_arrive_channels_last_and_are_copied(channels: int) -> None:
-    run = collector(Slides(channels), Idle(one()), steps=2)
-    got = run.collect().observation
+    run = collector(Slides(channels), Idle(one()))
+    got = run.collect(2).observation
     assert got.shape == (2, 2, 3, 5, channels)
     assert got.dtype == torch.uint8
     b, t, h, _, c = np.ogrid[:2, :2, :3, :5, :channels]

@@ -159,7 +159,7 @@ def test_what_was_undone_is_taken_out_of_the_bank(tmp_path: Path) -> None:
 def test_old_queries_are_asked_no_more(tmp_path: Path) -> None:
     with running(tmp_path / "run", people()) as run:
         while not run.session_due():
-            run.recorder.add(run.collector.collect(), policy_step=run.step)
+            run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
             run.step += 640
         ask(run)
         assert run.store.open_queries() > 0

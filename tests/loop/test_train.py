@@ -163,7 +163,7 @@ def untimed(row: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in row.items() if not k.startswith("time/")}
 
 
-def test_until_the_first_fit_every_rollout_begins_at_a_reset(
+def test_until_the_first_fit_every_segment_begins_at_a_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SHORT | {"steps": 4_480}
@@ -173,6 +173,8 @@ def test_until_the_first_fit_every_rollout_begins_at_a_reset(
         add = run.recorder.add
 
         def noted(experience: Any, *, policy_step: int) -> None:
+            steps = experience.action.shape[1]
+            assert steps == (40 if run.model.fitted else run.segment_steps)
             begins.append((run.model.fitted, experience.first_step))
             add(experience, policy_step=policy_step)
 
@@ -250,10 +252,10 @@ def test_the_rater_has_its_own_randomness(tmp_path: Path) -> None:
     for rater in ("oracle", "mistake"):
         with running(tmp_path / rater, config(rater=rater)) as run:
             for _ in range(30):
-                experience = run.collector.collect()
+                experience = run.collector.collect(run.rollout_steps)
                 run.step += experience.true_reward.size
                 run.recorder.add(experience, policy_step=run.step)
-            rollouts.append(run.collector.collect().action)
+            rollouts.append(run.collector.collect(run.rollout_steps).action)
     assert torch.equal(*rollouts)
 
 

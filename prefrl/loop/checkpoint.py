@@ -122,3 +122,13 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One file for the tensors of several owners: `prefix` tells whose they are."""
+    return {prefix + k: v for k, v in tensors.items()}
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one owner, from `prefixed`."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

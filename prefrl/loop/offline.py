@@ -21,9 +21,11 @@ from prefrl.config import EnvConfig, differences, from_dict, write_toml
 from prefrl.errors import UserError, nearest
 from prefrl.feedback import FeedbackStore, Label, Segment
 from prefrl.loop.checkpoint import (
+    below,
     load_optimiser,
     newest_checkpoint,
     optimiser_tensors,
+    prefixed,
     write_checkpoint,
 )
 from prefrl.loop.metrics import MetricsLog, ProgressLine
@@ -144,8 +146,8 @@ class OfflineFit:
 
     def _write(self, path: Path) -> None:
         self.model.save(path)
-        tensors = {f"adam.{k}": v for k, v in self._optimiser().items()}
-        tensors |= {f"fitter.{k}": v for k, v in self.fitter.state().items()}
+        tensors = prefixed("adam.", optimiser_tensors(self.fitter.optimiser.state_dict()))
+        tensors |= prefixed("fitter.", self.fitter.state())
         tensors |= {"rng": self.generator.get_state(), "updates": torch.tensor(self.updates)}
         save_file(
             {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()},
@@ -159,13 +161,10 @@ class OfflineFit:
             return
         self.model.restore(load_file(path / "reward_model.safetensors"))
         tensors = load_file(path / "fitter.safetensors")
-        load_optimiser(self.fitter.optimiser, _below("adam.", tensors))
-        self.fitter.restore(_below("fitter.", tensors))
+        load_optimiser(self.fitter.optimiser, below("adam.", tensors))
+        self.fitter.restore(below("fitter.", tensors))
         self.generator.set_state(tensors["rng"])
         self.updates = int(tensors["updates"])
-
-    def _optimiser(self) -> dict[str, torch.Tensor]:
-        return optimiser_tensors(self.fitter.optimiser.state_dict())
 
 
 def prepare(out: Path, config: FitConfig) -> RunDir:
@@ -264,7 +263,3 @@ def _check_readable(segment: Segment, spaces: Spaces) -> None:
             f"segment {segment.id[:12]}: got observations of shape {got}, "
             f"wanted {spaces.observation}, as {segment.provenance.task} gives now"
         )
-
-
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,17 +1,14 @@
-"""Everything a run consists of, and how it is saved and brought back."""
+"""Everything a run consists of, and where it stands."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from prefrl.agents import Collector, ControlPolicy, Experience, make_policy
 from prefrl.agents.policy import compute_dtype
@@ -23,19 +20,13 @@ from prefrl.feedback import (
     OracleContext,
     Query,
     Segment,
-    decode_segment,
-    encode_segment,
 )
-from prefrl.loop.checkpoint import (
-    load_optimiser,
-    newest_checkpoint,
-    optimiser_tensors,
-    write_checkpoint,
-)
+from prefrl.loop.checkpoint import newest_checkpoint, write_checkpoint
 from prefrl.loop.hardware import compiles
 from prefrl.loop.metrics import EpisodeStats
 from prefrl.loop.recorder import Recorder
 from prefrl.loop.rundir import RunDir
+from prefrl.loop.saving import read_run, write_run
 from prefrl.loop.terms import LearnedReward, TrueReward
 from prefrl.ppo import PPO, CompiledGradient, Gradient, GradientOf, RewardTerm
 from prefrl.rewards import LabelBank, RewardFitter, RewardModel, Spaces
@@ -74,6 +65,7 @@ class Run:
         self.labels_used = 0
         self.unfitted = 0
         self.watermark = 0
+        self.still_open = 0
         self.next_session = 0
         self.next_checkpoint = config.checkpoint_every
         self.episodes = EpisodeStats()
@@ -172,16 +164,8 @@ class Run:
         return self.config.labels if last else self.schedule.due(self.step)
 
     def queries_wanted(self) -> int:
-        """How many more to ask by now: what is due, less answers and what people still have.
-
-        People answer meanwhile. What they still have is counted before their answers are taken
-        in, so that an answer in between counts twice and not never: a later session asks for it.
-        """
-        still_open = 0
-        if not self.rater:
-            still_open = self.store.open_queries()
-            self.take_in_labels()
-        return max(self.labels_due() - self.labels_used - still_open, 0)
+        """How many more to ask by now: what is due, less answers and what people still have."""
+        return max(self.labels_due() - self.labels_used - self.still_open, 0)
 
     def session_due(self) -> bool:
         """Is it time to put queries to the rater?"""
@@ -267,6 +251,17 @@ class Run:
             self.labels_used -= self.bank.remove(label)
         self.watermark = changes.seq
 
+    def hear_people(self) -> None:
+        """Take in what people have answered, and count what they still have.
+
+        Counted first, as they answer meanwhile: an answer in between counts twice and not never,
+        and a later session asks for it.
+        """
+        if self.rater or not self.asks:
+            return
+        self.still_open = self.store.open_queries()
+        self.take_in_labels()
+
     def tell_people(self) -> None:
         """A sign of life for their screens; what the policy has left behind is asked no more."""
         if self.rater or not self.asks:
@@ -313,81 +308,16 @@ class Run:
         if restart:
             self.next_checkpoint = self.step + self.config.checkpoint_every
             self.restart()
-        write_checkpoint(self.directory.checkpoints, self.step, self._write)
+        write_checkpoint(self.directory.checkpoints, self.step, partial(write_run, self))
 
     def resume(self) -> bool:
         """Go back to the newest whole checkpoint, if there is any."""
         path = newest_checkpoint(self.directory.checkpoints)
         if path is None:
             return False
-        self._read(path)
+        read_run(self, path)
         log.info("resuming %s at step %s", self.directory.path, f"{self.step:,}")
         return True
-
-    def _write(self, path: Path) -> None:
-        _save(self.policy.state_dict(), path / "policy.safetensors")
-        self.model.save(path)
-        _save(self._trainer_tensors(), path / "trainer.safetensors")
-        (path / "state.json").write_text(json.dumps(self._counters(), indent=1))
-
-    def _read(self, path: Path) -> None:
-        self.policy.load_state_dict(load_file(path / "policy.safetensors"))
-        self.model.restore(load_file(path / "reward_model.safetensors"))
-        counters = json.loads((path / "state.json").read_text())
-        for name in COUNTERS:
-            setattr(self, name, counters[name])
-        self.episodes.restore(counters["episodes"])
-        self.query_generator.bit_generator.state = counters["query_generator"]
-        self.window_generator.bit_generator.state = counters["window_generator"]
-        self._restore_bank(counters["watermark"])
-        self._restore_tensors(load_file(path / "trainer.safetensors"), counters["reset_step"])
-
-    def _counters(self) -> dict[str, Any]:
-        return {
-            **{name: getattr(self, name) for name in COUNTERS},
-            "episodes": self.episodes.state(),
-            "query_generator": self.query_generator.bit_generator.state,
-            "window_generator": self.window_generator.bit_generator.state,
-            "reset_step": self.collector.state()["reset_step"],
-        }
-
-    def _trainer_tensors(self) -> dict[str, Tensor]:
-        tensors = {f"rng.{k}": g.get_state() for k, g in self.generators.items()}
-        tensors |= _prefixed("ppo.", optimiser_tensors(self.ppo.optimiser.state_dict()))
-        tensors |= _prefixed("fit.", optimiser_tensors(self.fitter.optimiser.state_dict()))
-        tensors |= _prefixed("fitter.", self.fitter.state())
-        arrays = {f"recorder.{k}": v for k, v in self.recorder.state().items()}
-        arrays["actions"] = self.collector.state()["actions"]
-        for i, segment in enumerate(self.recorder.pool):
-            arrays[f"pool.{i:06d}"] = np.frombuffer(encode_segment(segment), dtype=np.uint8)
-        return tensors | {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
-
-    def _restore_tensors(self, tensors: dict[str, Tensor], reset_step: int) -> None:
-        load_optimiser(self.ppo.optimiser, _below("ppo.", tensors))
-        load_optimiser(self.fitter.optimiser, _below("fit.", tensors))
-        self.fitter.restore(_below("fitter.", tensors))
-        recorder = {k: v.numpy() for k, v in _below("recorder.", tensors).items()}
-        self.recorder.restore(recorder)
-        pool = _below("pool.", tensors)
-        self.recorder.pool.extend(decode_segment(pool[k].numpy().tobytes()) for k in sorted(pool))
-        self.collector.restore({"reset_step": reset_step, "actions": tensors["actions"].numpy()})
-        for name, state in _below("rng.", tensors).items():  # last: replay draws no action
-            self.generators[name].set_state(state)
-
-    def _restore_bank(self, watermark: int) -> None:
-        for label in self.store.labels(after=0, as_of=watermark):
-            self.bank.add(label, [self.store.segment(i) for i in label.segments])
-
-
-COUNTERS = (
-    "step",
-    "labels_used",
-    "unfitted",
-    "watermark",
-    "next_session",
-    "next_checkpoint",
-    "latest",
-)
 
 
 def spaces_of(venv: Any) -> Spaces:
@@ -402,16 +332,3 @@ def spaces_of(venv: Any) -> Spaces:
         actions=int(action.n) if discrete else int(np.prod(action.shape)),
         discrete=discrete,
     )
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    # cloned, because parameters may be views of one vector, which safetensors refuses
-    save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, path)
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {prefix + k: v for k, v in tensors.items()}
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -81,6 +81,7 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
 def ask(run: Run) -> None:
     """Step 2, when the schedule says so."""
     run.tell_people()
+    run.hear_people()
     if not run.session_due():
         return
     asked = choose_queries(

@@ -100,10 +100,12 @@ def test_an_answer_that_has_not_been_taken_in_is_not_asked_for_again(
     with running(tmp_path / "run", people()) as run:
         while_waiting(monkeypatch, lambda n: stop._ask(15, None))
         learn_for_a_minute(run, stop)  # nobody answers
+        run.hear_people()
         assert run.queries_wanted() == 0
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
         assert run.store.open_queries() == FIRST - 1
+        run.hear_people()
         assert run.queries_wanted() == 0
         assert run.labels_used == 1
 
@@ -122,6 +124,7 @@ def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.Monke
         step = run.step
     with running(tmp_path / "run", people()) as run:  # asks for nothing twice when it goes on
         assert run.step == step
+        run.hear_people()
         assert run.queries_wanted() == 0
         assert run.waits
 

@@ -1,0 +1,92 @@
+"""A run on disk, and back: weights, optimisers, counters, generators, the recorder's pool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from prefrl.feedback import decode_segment, encode_segment
+from prefrl.loop.checkpoint import below, load_optimiser, optimiser_tensors, prefixed
+
+if TYPE_CHECKING:
+    from prefrl.loop.state import Run
+
+POLICY, MODEL = "policy.safetensors", "reward_model.safetensors"
+TRAINER, STATE = "trainer.safetensors", "state.json"
+COUNTERS = (
+    "step",
+    "labels_used",
+    "unfitted",
+    "watermark",
+    "next_session",
+    "next_checkpoint",
+    "latest",
+)
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write all that `read_run` needs into the directory `path`."""
+    _save(run.policy.state_dict(), path / POLICY)
+    run.model.save(path)
+    _save(_tensors(run), path / TRAINER)
+    (path / STATE).write_text(json.dumps(_counters(run), indent=1))
+
+
+def read_run(run: Run, path: Path) -> None:
+    """Bring `run` to where it stood when `path` was written; labels come from its store."""
+    run.policy.load_state_dict(load_file(path / POLICY))
+    run.model.restore(load_file(path / MODEL))
+    counters = json.loads((path / STATE).read_text())
+    for name in COUNTERS:
+        setattr(run, name, counters[name])
+    run.episodes.restore(counters["episodes"])
+    run.query_generator.bit_generator.state = counters["query_generator"]
+    run.window_generator.bit_generator.state = counters["window_generator"]
+    for label in run.store.labels(after=0, as_of=run.watermark):
+        run.bank.add(label, [run.store.segment(i) for i in label.segments])
+    _restore(run, load_file(path / TRAINER), counters["reset_step"])
+
+
+def _counters(run: Run) -> dict[str, Any]:
+    return {
+        **{name: getattr(run, name) for name in COUNTERS},
+        "episodes": run.episodes.state(),
+        "query_generator": run.query_generator.bit_generator.state,
+        "window_generator": run.window_generator.bit_generator.state,
+        "reset_step": run.collector.state()["reset_step"],
+    }
+
+
+def _tensors(run: Run) -> dict[str, Tensor]:
+    tensors = {f"rng.{k}": g.get_state() for k, g in run.generators.items()}
+    tensors |= prefixed("ppo.", optimiser_tensors(run.ppo.optimiser.state_dict()))
+    tensors |= prefixed("fit.", optimiser_tensors(run.fitter.optimiser.state_dict()))
+    tensors |= prefixed("fitter.", run.fitter.state())
+    arrays = {f"recorder.{k}": v for k, v in run.recorder.state().items()}
+    arrays["actions"] = run.collector.state()["actions"]
+    for i, segment in enumerate(run.recorder.pool):
+        arrays[f"pool.{i:06d}"] = np.frombuffer(encode_segment(segment), dtype=np.uint8)
+    return tensors | {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
+
+
+def _restore(run: Run, tensors: dict[str, Tensor], reset_step: int) -> None:
+    load_optimiser(run.ppo.optimiser, below("ppo.", tensors))
+    load_optimiser(run.fitter.optimiser, below("fit.", tensors))
+    run.fitter.restore(below("fitter.", tensors))
+    run.recorder.restore({k: v.numpy() for k, v in below("recorder.", tensors).items()})
+    pool = below("pool.", tensors)
+    run.recorder.pool.extend(decode_segment(pool[k].numpy().tobytes()) for k in sorted(pool))
+    run.collector.restore({"reset_step": reset_step, "actions": tensors["actions"].numpy()})
+    for name, state in below("rng.", tensors).items():  # last: replay draws no action
+        run.generators[name].set_state(state)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    # cloned, because parameters may be views of one vector, which safetensors refuses
+    save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, path)

@@ -1,4 +1,5 @@
-"""Which query a rater gets next, and who holds which.
+"""Which query a rater gets next, and who holds which: raters at their desks, and packs that are
+out, each under its id.
 
 A lease lives from `granted` to `expires`. Clocks jump: a lease that was granted in the future
 does not live either and ends as soon as it is seen, so that it comes not to life when its time
@@ -8,6 +9,8 @@ has come. After a jump of an hour a query is asked twice at worst.
 from __future__ import annotations
 
 import json
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +24,16 @@ DONE_BY_ME = """SELECT 1 FROM label WHERE label.query = {id} AND label.rater = :
     AND (label.live = 1 OR label.kind = 'flag' OR label.answer = :skip)"""
 ANSWERED = """SELECT count(*) FROM label
     WHERE label.query = {id} AND label.live = 1 AND label.status IS NULL"""
+OUT = """SELECT count(*) FROM lease JOIN pack ON pack.id = lease.rater
+    WHERE lease.query = {id} AND {whose}
+    AND lease.expires > :now AND lease.granted <= :now + :slack"""
 LEASED = """SELECT count(*) FROM lease WHERE lease.query = {id} AND lease.rater != :rater
     AND lease.expires > :now AND lease.granted <= :now + :slack"""
 WANTED = f"""SELECT queue.query FROM queue JOIN query ON query.id = queue.query
     WHERE NOT EXISTS ({DONE_BY_ME.format(id="queue.query")})
     AND NOT EXISTS (SELECT 1 FROM lease
         WHERE lease.query = queue.query AND lease.rater = :rater)
+    AND NOT ({OUT.format(id="queue.query", whose="pack.rater = :rater")})
     AND ({ANSWERED.format(id="queue.query")}) + ({LEASED.format(id="queue.query")})
         < coalesce(query.need, 1)
     AND queue.policy_step NOT IN (SELECT value FROM json_each(:full_windows))
@@ -39,6 +46,9 @@ CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = query.id AND lease.rater = :rater)
     AND id NOT IN (SELECT query FROM retired)
     ORDER BY priority DESC, id"""
+OPEN = f"""SELECT count(*) FROM queue JOIN query ON query.id = queue.query
+    WHERE ({ANSWERED.format(id="queue.query")}) + ({OUT.format(id="queue.query", whose="1")})
+        < coalesce(query.need, 1)"""
 DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
     AND id NOT IN (SELECT query FROM retired)
     AND ({ANSWERED.format(id="query.id")}) < coalesce(need, 1)"""
@@ -46,10 +56,11 @@ DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A query in a rater's hands."""
+    """A query in somebody's hands."""
 
     query: str
     rater: str
+    """Or the id of a pack."""
     token: str
     place: int
     """Among the rater's own: lower ones are shown first."""
@@ -57,8 +68,8 @@ class Lease:
     expires: float
 
     def lives(self, now: float) -> bool:
-        """Is it in force, once those of the future have been ended?"""
-        return now < self.expires
+        """Is it in force?"""
+        return self.granted - SLACK <= now < self.expires
 
 
 class Queue:
@@ -116,9 +127,9 @@ class Queue:
         """Is it open?"""
         return bool(self._database.rows("SELECT 1 FROM queue WHERE query = ?", (id,)))
 
-    def size(self) -> int:
-        """How many normal queries are still wanted."""
-        return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
+    def size(self, *, now: float) -> int:
+        """How many normal queries want more answers than the packs that are out can bring."""
+        return int(self._database.rows(OPEN, {"now": now, "slack": SLACK})[0][0])
 
     def older_than(self, step: int) -> list[str]:
         """Ids of what was asked before this step of the run and is still wanted."""
@@ -221,8 +232,29 @@ class Queue:
         """Give it back."""
         self._database.rows("DELETE FROM lease WHERE query = ? AND rater = ?", (id, rater))
 
-    def forget(self, rater: str) -> int:
-        """Drop all that a rater holds; returns how much it was."""
+    def lend(self, pack: str, queries: Sequence[str], *, now: float, seconds: float) -> None:
+        """A pack goes out: nobody is asked meanwhile."""
+        for place, query in enumerate(queries):
+            self.grant(
+                Lease(
+                    query=query,
+                    rater=pack,
+                    token=secrets.token_hex(16),
+                    place=place,
+                    granted=now,
+                    expires=now + seconds,
+                )
+            )
+
+    def recall(self) -> int:
+        """Give back what all packs hold; returns how much it was."""
+        held = "FROM lease WHERE rater IN (SELECT id FROM pack)"
+        (count,) = self._database.rows(f"SELECT count(*) {held}")[0]
+        self._database.rows(f"DELETE {held}")
+        return int(count)
+
+    def release(self, rater: str) -> int:
+        """Give back all that a rater or a pack holds; returns how much it was."""
         held = self.held(rater)
         self._database.rows("DELETE FROM lease WHERE rater = ?", (rater,))
         return len(held)

@@ -1,6 +1,6 @@
-"""Writers of one database take turns.
+"""Writers of one database take turns, and so does a reader who finds it being written to.
 
-SQLite lets whoever waits ask again and again, each time a little later, so that with many
+SQLite lets whoever waits ask again and again, each time a little later, so that among many
 writers some wait for seconds. A file lock wakes the next in line at once.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class Turns:
-    """A lock file beside a database, held by whoever writes; the system frees it at any exit."""
+    """A lock file beside a database, held by whose turn it is; the system frees it at any exit."""
 
     def __init__(self, path: Path, *, seconds: float) -> None:
         self._path, self._seconds = path, seconds
@@ -26,10 +26,15 @@ class Turns:
         """Give the file back."""
         os.close(self._file)
 
+    @property
+    def mine(self) -> bool:
+        """Is it this one's turn?"""
+        return self._depth > 0
+
     @contextmanager
     def turn(self) -> Iterator[bool]:
         """Wait for one's turn; False if nobody gave way for `seconds`. May be nested."""
-        got = self._depth > 0 or self._at_once() or self._in_line()
+        got = self.mine or self._at_once() or self._in_line()
         self._depth += got
         try:
             yield got

@@ -46,9 +46,17 @@ CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = query.id AND lease.rater = :rater)
     AND id NOT IN (SELECT query FROM retired)
     ORDER BY priority DESC, id"""
-OPEN = f"""SELECT count(*) FROM queue JOIN query ON query.id = queue.query
-    WHERE ({ANSWERED.format(id="queue.query")}) + ({OUT.format(id="queue.query", whose="1")})
-        < coalesce(query.need, 1)"""
+ASKED_HERE = f"""SELECT coalesce(sum(max(0, coalesce(query.need, 1)
+        - ({ANSWERED.format(id="queue.query")}) - ({OUT.format(id="queue.query", whose="1")}))), 0)
+    FROM queue JOIN query ON query.id = queue.query"""
+SHARES = """SELECT 'all', (SELECT count(*) FROM label WHERE rater = :rater AND live = 1)
+        + (SELECT count(*) FROM lease WHERE rater = :rater)
+    UNION ALL SELECT purpose, count(*) FROM query WHERE purpose IS NOT NULL
+        AND (EXISTS (SELECT 1 FROM label
+            WHERE label.query = query.id AND label.rater = :rater AND label.live = 1)
+        OR EXISTS (SELECT 1 FROM lease
+            WHERE lease.query = query.id AND lease.rater = :rater))
+    GROUP BY purpose"""
 DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
     AND id NOT IN (SELECT query FROM retired)
     AND ({ANSWERED.format(id="query.id")}) < coalesce(need, 1)"""
@@ -127,9 +135,13 @@ class Queue:
         """Is it open?"""
         return bool(self._database.rows("SELECT 1 FROM queue WHERE query = ?", (id,)))
 
-    def size(self, *, now: float) -> int:
-        """How many normal queries want more answers than the packs that are out can bring."""
-        return int(self._database.rows(OPEN, {"now": now, "slack": SLACK})[0][0])
+    def size(self) -> int:
+        """How many normal queries are still wanted."""
+        return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
+
+    def asked_here(self, *, now: float) -> int:
+        """How many answers they want, without those that the packs which are out can bring."""
+        return int(self._database.rows(ASKED_HERE, {"now": now, "slack": SLACK})[0][0])
 
     def older_than(self, step: int) -> list[str]:
         """Ids of what was asked before this step of the run and is still wanted."""
@@ -177,14 +189,7 @@ class Queue:
 
     def shares(self, rater: str) -> dict[str, int]:
         """How many items of each purpose this rater has answered or holds; "all" together."""
-        sql = """SELECT {table}.query FROM {table} WHERE {table}.rater = :rater {live}"""
-        label = sql.format(table="label", live="AND label.live = 1")
-        lease = sql.format(table="lease", live="")
-        total = f"SELECT 'all', count(*) FROM ({label} UNION {lease})"
-        control = f"""SELECT purpose, count(*) FROM query WHERE purpose IS NOT NULL
-            AND id IN ({label} UNION {lease}) GROUP BY purpose"""
-        rows = self._database.rows(f"{total} UNION ALL {control}", {"rater": rater})
-        return {row[0]: row[1] for row in rows}
+        return {row[0]: row[1] for row in self._database.rows(SHARES, {"rater": rater})}
 
     def _about(self, rater: str, now: float, cap: int | None) -> dict[str, Any]:
         full = self._full_windows(rater, cap) if cap is not None else []

@@ -130,9 +130,13 @@ class Reading:
         """
         return self.archive.pictures(segment)
 
-    def open_queries(self, *, now: float | None = None) -> int:
-        """How many queries want more answers than the packs that are out can bring."""
-        return self.queue.size(now=time.time() if now is None else now)
+    def open_queries(self) -> int:
+        """How many queries still want answers."""
+        return self.queue.size()
+
+    def asked_here(self, *, now: float | None = None) -> int:
+        """How many answers they want, without those that the packs which are out can bring."""
+        return self.queue.asked_here(now=time.time() if now is None else now)
 
     def queries(self) -> Iterator[Query]:
         """All queries, in order of arrival."""

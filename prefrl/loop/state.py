@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -168,16 +169,17 @@ class Run:
         return self.config.labels if last else self.schedule.due(self.step)
 
     def queries_wanted(self) -> int:
-        """How many more to ask by now: what is due, less answers and what people still have.
+        """How many more to ask by now: what is due, less answers and what people are still asked.
 
         People answer meanwhile. What they still have is counted before their answers are taken
         in, so that an answer in between counts twice and not never: a later session asks for it.
         """
-        still_open = 0
+        asked = 0
         if not self.rater:
-            still_open = self.store.open_queries()
+            asked = self.store.asked_here()
             self.take_in_labels()
-        return max(self.labels_due() - self.labels_used - still_open, 0)
+        missing = self.labels_due() - self.labels_used - asked
+        return max(math.ceil(missing / self.config.queries.need), 0)
 
     def session_due(self) -> bool:
         """Is it time to put queries to the rater?"""
@@ -196,7 +198,7 @@ class Run:
     @property
     def waits(self) -> bool:
         """Do people have to answer first? What is asked before the first fit, always."""
-        if self.rater or not self.asks or self.store.open_queries() == 0:
+        if self.rater or not self.asks or self.store.asked_here() == 0:
             return False
         strict = self.config.schedule == "strict" or not self.model.fitted
         return strict and self.labels_used < self.labels_due()

@@ -211,12 +211,12 @@ def test_nobody_is_asked_what_is_out_in_a_pack_until_its_time_is_over(tmp_path: 
     store, clock = out(tmp_path, count=2)
     with store, sit(store, "bob", clock) as bob:
         assert (len(bob.take(3)), bob.progress().waiting) == (1, 0)
-        assert store.open_queries(now=clock.now) == 1  # for the trainer: it asks for more
+        assert store.asked_here(now=clock.now) == 1  # for the trainer: it asks for more
         clock.now += DAY - 1
         bob.heartbeat()
         assert len(bob.take(3)) == 1
         clock.now += 2
-        assert store.open_queries(now=clock.now) == 3
+        assert store.asked_here(now=clock.now) == 3
         assert len(bob.take(3)) == 3
 
 
@@ -251,7 +251,7 @@ def test_a_rater_is_not_asked_at_home_what_is_in_their_own_pack(tmp_path: Path) 
         assert ann.take(3) == []
         assert len(bob.take(3)) == 3
         assert sit(store, "eve", clock).take(3) == []  # ann's answer is to come
-        assert store.open_queries(now=clock.now) == 3  # one more is wanted of each
+        assert store.asked_here(now=clock.now) == 3  # one more of each
 
 
 def test_a_pack_that_holds_nothing_back_holds_nothing_back(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from prefrl.feedback.schema import LISTED, Schema, row_sha, tables
 from prefrl.feedback.turns import Turns
 
 WAIT_SECONDS = 30.0  # for another process to finish its transaction
+MOMENTS = 0.01  # most commits are over by then: not worth a place in line
 PRAGMAS = (
     "journal_mode=TRUNCATE",
     "synchronous=FULL",
@@ -97,7 +98,7 @@ class Database:
             yield
             return
         with self._explained():
-            if not self._begun_at_once():
+            if not self._begun_soon():
                 with self.turn():
                     self._begin_reading()
         try:
@@ -251,9 +252,9 @@ class Database:
             )
         return self._handle
 
-    def _begun_at_once(self) -> bool:
-        """Begin to read, unless somebody is writing just now."""
-        self._handle.execute("PRAGMA busy_timeout=0")
+    def _begun_soon(self) -> bool:
+        """Begin to read, unless somebody is writing just now and for some moments."""
+        self._handle.execute(f"PRAGMA busy_timeout={round(1e3 * MOMENTS)}")
         try:
             self._begin_reading()
         except sqlite3.OperationalError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +15,7 @@ import pytest
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore
 from prefrl.feedback.mirror import Mirror
-from prefrl.feedback.turns import Turns
+from prefrl.feedback.turns import IN_ORDER, NUMBERS, Turns
 from tests.feedback.helpers import filled
 from tests.feedback.test_store import answer
 
@@ -47,6 +50,66 @@ def test_whoever_waits_is_next(tmp_path: Path) -> None:
     assert order == ["mine", "theirs"]
     with mine.turn() as got:
         assert got
+
+
+def drawn(path: Path) -> int:
+    """How many numbers have been drawn."""
+    return int(NUMBERS.unpack(path.read_bytes()[: NUMBERS.size])[0])
+
+
+def until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+
+
+@pytest.mark.skipif(not IN_ORDER, reason="the system has no locks of an open file")
+def test_first_come_first_served(tmp_path: Path) -> None:
+    path, order = tmp_path / "lock", list[str]()
+
+    def wait(name: str) -> None:
+        with Turns(path, seconds=30.0).turn() as got:
+            assert got
+            order.append(name)
+
+    threads = [threading.Thread(target=wait, args=(name,)) for name in "abc"]
+    mine = Turns(path, seconds=30.0)
+    with mine.turn():
+        for place, thread in enumerate(threads):
+            thread.start()
+            until(lambda n=place + 2: drawn(path) == n)  # type: ignore[misc]
+    with mine.turn():  # at once, and yet after those who have waited
+        order.append("mine")
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "c", "mine"]
+
+
+@pytest.mark.skipif(not IN_ORDER, reason="the system has no locks of an open file")
+def test_who_dies_in_line_lets_nobody_in_too_early_and_keeps_nobody_out(tmp_path: Path) -> None:
+    path, entered = tmp_path / "lock", threading.Event()
+
+    def die_waiting() -> None:
+        Turns(path, seconds=30.0).turn().__enter__()
+
+    def wait() -> None:
+        with Turns(path, seconds=30.0).turn() as got:
+            assert got
+            entered.set()
+
+    mine = Turns(path, seconds=30.0)
+    with mine.turn():
+        dying = multiprocessing.get_context("fork").Process(target=die_waiting)
+        dying.start()
+        until(lambda: drawn(path) == 2)
+        thread = threading.Thread(target=wait)
+        thread.start()
+        until(lambda: drawn(path) == 3)
+        dying.kill()
+        dying.join()
+        assert not entered.wait(0.05)
+    thread.join()
+    assert entered.is_set()
 
 
 def test_a_writer_that_never_gives_way_is_complained_about(

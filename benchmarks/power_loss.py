@@ -45,7 +45,7 @@ from prefrl.feedback import (  # noqa: E402
 SECTOR = 512
 TRACED = "pwrite64,write,ftruncate,fsync,fdatasync,lseek,unlink"
 FILES = ("labels.db", "labels.db-journal", "clips.db", "clips.db-journal", "labels.jsonl")
-CALL = re.compile(r"^\d+ (\w+)\((.*)\) += (-?\d+)")
+CALL = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)")
 NAMED = re.compile(r"^(\d+)<([^>]*)>")
 TOLD = Instructions(version=1, text="nearer is better")
 

@@ -3,20 +3,22 @@
     python benchmarks/rater_faults.py --claims 1000 --raters 8     # 8 x 1,000, a trainer reading
     python benchmarks/rater_faults.py --kills 1000                 # killed at 1,000 random points
 
-Each rater and the trainer are processes of their own on one store, as fast as they can.
+Each rater and the trainer are processes of their own on one store, as fast as they can. A claim
+is what `Desk.take` needs to say what is asked next; an answer is what `Desk.submit` needs, which
+leases the next query too.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import itertools
+import multiprocessing
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from prefrl.feedback import (  # noqa: E402
     Segment,
 )
 
+PER_KILL = 60  # queries: more than are answered between two kills
 TIE = Comparison(choice="tie")
 
 
@@ -53,6 +56,8 @@ class Load:
     claim_ms: tuple[float, float]
     """Median and 99th percentile."""
     submit_ms: tuple[float, float]
+    both_ms: tuple[float, float]
+    """A claim and its answer."""
     seconds: float
 
 
@@ -80,18 +85,18 @@ def stress(directory: Path, *, raters: int, claims: int, need: int) -> Load:
     """So many raters claim and answer as fast as they can, while a trainer reads."""
     fill(directory, raters * claims // need, need=need)
     began = time.perf_counter()
-    with _process("trainer", directory, "0") as trainer:
-        workers = [_popen("rater", directory, f"rater {i}", str(claims)) for i in range(raters)]
-        lines = [line for w in workers for line in w.communicate()[0].splitlines()]
-        trainer.send_signal(signal.SIGTERM)
-        read = int(trainer.communicate()[0].split()[-1])
+    trainer = Worker(directory, "trainer")
+    trainer.wait_for_a_line()
+    workers = [Worker(directory, f"rater {i}", claims=claims) for i in range(raters)]
+    lines = [line for worker in workers for line in worker.finished()]
+    trainer.process.terminate()
+    read = int(trainer.finished()[-1])
     seconds = time.perf_counter() - began
-    claimed, submitted, outcomes = [], [], {}
+    outcomes: dict[str, int] = {}
+    spent = np.array([[float(x) for x in line.split()[2:]] for line in lines])  # [n, 2]
     for line in lines:
-        outcome, _, claim, submit = line.split()
+        outcome = line.split()[0]
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-        claimed.append(float(claim))
-        submitted.append(float(submit))
     with FeedbackStore.open(directory) as store:
         store.check()
         counted: dict[str, int] = {}
@@ -102,10 +107,16 @@ def stress(directory: Path, *, raters: int, claims: int, need: int) -> Load:
         too_many=sum(n > need for n in counted.values()),
         outcomes=outcomes,
         read=read,
-        claim_ms=(float(np.median(claimed)), float(np.percentile(claimed, 99))),
-        submit_ms=(float(np.median(submitted)), float(np.percentile(submitted, 99))),
-        seconds=seconds,
+        claim_ms=_typical(spent[:, 0]),
+        submit_ms=_typical(spent[:, 1]),
+        both_ms=_typical(spent.sum(1)),
+        seconds=round(seconds, 1),
     )
+
+
+def _typical(spent: np.ndarray) -> tuple[float, float]:
+    """Median and 99th percentile."""
+    return round(float(np.median(spent)), 1), round(float(np.percentile(spent, 99)), 1)
 
 
 def kill_raters(directory: Path, *, kills: int, seed: int, raters: int = 3) -> tuple[int, int, int]:
@@ -114,30 +125,20 @@ def kill_raters(directory: Path, *, kills: int, seed: int, raters: int = 3) -> t
     Returns:
         (acknowledged answers, lost ones, doubled ones); raises where the store is damaged.
     """
-    fill(directory, 400 * kills, need=1)
+    fill(directory, PER_KILL * kills, need=1)
     generator, acknowledged = random.Random(seed), []
     names = [f"rater {i}" for i in range(raters)] + ["trainer"]
-
-    def start(name: str) -> subprocess.Popen[str]:
-        role = "trainer" if name == "trainer" else "rater"
-        return _popen(role, directory, name, str(10**9))
-
-    running = {name: start(name) for name in names}
-    for process in running.values():
-        assert process.stdout is not None
-        process.stdout.readline()  # it is at work
+    running = {name: Worker(directory, name) for name in names}
+    for worker in running.values():
+        worker.wait_for_a_line()  # it is at work
     for _ in range(kills):
         time.sleep(generator.random() * 0.05)
         name = generator.choice(names)
-        running[name].kill()
-        acknowledged += _told(running[name])
-        running[name] = start(name)
-        first = running[name].stdout
-        assert first is not None
-        acknowledged += [line for line in [first.readline()] if line.endswith("\n")]
-    for process in running.values():
-        process.kill()
-        acknowledged += _told(process)
+        acknowledged += running[name].killed()
+        running[name] = Worker(directory, name)
+        running[name].wait_for_a_line()
+    for worker in running.values():
+        acknowledged += worker.killed()
     with FeedbackStore.open(directory) as store:
         store.check()
         votes = [(x.query.id, x.rater) for x in store.answers()]
@@ -146,17 +147,49 @@ def kill_raters(directory: Path, *, kills: int, seed: int, raters: int = 3) -> t
     return len(told), len(told - stored), len(votes) - len(set(votes))
 
 
-def _told(process: subprocess.Popen[str]) -> list[str]:
-    """What it said before it died, whole lines only."""
-    return [x for x in process.communicate()[0].splitlines(keepends=True) if x.endswith("\n")]
+class Worker:
+    """A rater or the trainer, forked: it opens the store itself and says things into a file.
+
+    Args:
+        claims: how many a rater makes; None: as many as there are.
+    """
+
+    def __init__(self, directory: Path, name: str, *, claims: int | None = None) -> None:
+        self._said = directory.parent / f"{uuid.uuid4().hex}.txt"
+        self._said.touch()
+        fork = multiprocessing.get_context("fork")
+        self.process = fork.Process(target=_work, args=(directory, name, claims, self._said))
+        self.process.start()
+
+    def wait_for_a_line(self) -> None:
+        """Until it is at work, or has ended."""
+        while not self._said.stat().st_size and self.process.is_alive():
+            time.sleep(0.001)
+
+    def finished(self) -> list[str]:
+        """What it has said, once it has ended by itself."""
+        self.process.join()
+        return [line for line in self._said.read_text().splitlines(keepends=True) if "\n" in line]
+
+    def killed(self) -> list[str]:
+        """What it said before it was killed with -9, whole lines only."""
+        self.process.kill()
+        said = self.finished()
+        assert self.process.exitcode == -signal.SIGKILL, "it had ended by itself"
+        return said
 
 
-def be_rater(directory: str, name: str, count: int) -> None:
+def _work(directory: Path, name: str, claims: int | None, said: Path) -> None:
+    with said.open("a", buffering=1) as sys.stdout:
+        be_trainer(directory) if name == "trainer" else be_rater(directory, name, claims)
+
+
+def be_rater(directory: Path, name: str, claims: int | None) -> None:
     """Claim and answer; one line for each acknowledged answer."""
     plain = DeskConfig(gold_share=0.0, repeat_share=0.0)
     with FeedbackStore.open(directory) as store:
         desk = Desk(store, rater=name, config=plain, app="load")
-        for _ in range(count):
+        for _ in itertools.count() if claims is None else range(claims):
             began = time.perf_counter()
             taken = desk.take(1)
             claimed = time.perf_counter()
@@ -165,15 +198,15 @@ def be_rater(directory: str, name: str, count: int) -> None:
             outcome = desk.submit(taken[0], TIE, None)
             spent = 1e3 * (time.perf_counter() - claimed)
             who = f"{taken[0].query.id}/{name.replace(' ', '_')}"
-            print(f"{outcome} {who} {1e3 * (claimed - began):.3f} {spent:.3f}", flush=True)
+            print(f"{outcome} {who} {1e3 * (claimed - began):.3f} {spent:.3f}")
 
 
-def be_trainer(directory: str) -> None:
+def be_trainer(directory: Path) -> None:
     """Read what is new until told to stop; the last line says how many answers it were."""
     going = [True]
     signal.signal(signal.SIGTERM, lambda *_: going.clear())
     with FeedbackStore.open(directory) as store:
-        print("reading", flush=True)
+        print("reading")
         seq, read = 0, 0
         while going:
             read += (new := len((changes := store.changes(seq)).labels))
@@ -181,24 +214,7 @@ def be_trainer(directory: str) -> None:
             store.beat(step=seq, labels_due=seq, labels=read)
             if not new:
                 time.sleep(0.02)
-        print(read + len(store.changes(seq).labels), flush=True)
-
-
-def _popen(role: str, directory: Path, name: str, count: str = "0") -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--as", role, str(directory), name, count]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-@contextlib.contextmanager
-def _process(role: str, directory: Path, name: str) -> Iterator[subprocess.Popen[str]]:
-    process = _popen(role, directory, name)
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+        print(read + len(store.changes(seq).labels))
 
 
 def main() -> None:
@@ -209,12 +225,7 @@ def main() -> None:
     parser.add_argument("--need", type=int, default=1, help="answers wanted for each query")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--as", dest="role", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.role:
-        role, directory, name, count = given.role
-        be_trainer(directory) if role == "trainer" else be_rater(directory, name, int(count))
-        return
     with tempfile.TemporaryDirectory() as folder:
         if given.claims:
             path = Path(folder) / "load"

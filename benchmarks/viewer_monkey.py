@@ -57,13 +57,18 @@ CHANGES = (pygame.WINDOWFOCUSLOST, pygame.WINDOWFOCUSGAINED, pygame.WINDOWFOCUSG
            pygame.WINDOWLEAVE, pygame.WINDOWEXPOSED)  # fmt: skip
 
 
+Acknowledged = tuple[str, Reply, str]
+"""Query, answer, and what the desk said."""
+
+
 @dataclass(slots=True)
 class Found:
     """What came of it."""
 
     events: int
     acknowledged: int = 0
-    lost: int = 0
+    lost: list[str] = field(default_factory=list)
+    """What was acknowledged and is not in the database."""
     sittings: int = 0
     windows_drawn: int = 0
     screens: set[str] = field(default_factory=set)
@@ -107,7 +112,7 @@ def monkey(run: Path, *, events: int, seed: int) -> Found:
     """Play with the viewer of a new run directory; raises whatever the viewer raises."""
     chance = random.Random(seed)
     found = Found(events=events)
-    acknowledged: list[tuple[str, Reply]] = []
+    acknowledged: list[Acknowledged] = []
     with make_run(run) as trainer:
         left = events
         while left > 0:
@@ -115,14 +120,14 @@ def monkey(run: Path, *, events: int, seed: int) -> Found:
             left = _sit(run, trainer, acknowledged, found, left, chance)
         found.acknowledged = len(acknowledged)
         stored = {(label.query.id, label.reply) for label in trainer.answers()}
-        found.lost = sum(answer not in stored for answer in acknowledged)
+        found.lost = [str(answer) for answer in acknowledged if answer[:2] not in stored]
     return found
 
 
 def _sit(
     run: Path,
     trainer: FeedbackStore,
-    acknowledged: list[tuple[str, Reply]],
+    acknowledged: list[Acknowledged],
     found: Found,
     left: int,
     chance: random.Random,
@@ -144,7 +149,7 @@ def _sit(
             window.turn(wait_ms=0)
             time.sleep(TURN_SECONDS)  # the store is written in real time
             found.screens.add(type(controller.front).__name__)
-            if type(controller.screen).__name__ == "Waiting":
+            if type(controller.screen).__name__ == "Waiting" and not left_to_ask(trainer):
                 ask(trainer, chance)
     finally:
         found.windows_drawn += window.pictures
@@ -221,7 +226,7 @@ def _post(kind: int, **about: Any) -> None:
 
 
 @contextmanager
-def _opened(run: Path, acknowledged: list[tuple[str, Reply]]) -> Iterator[Place]:
+def _opened(run: Path, acknowledged: list[Acknowledged]) -> Iterator[Place]:
     with FeedbackStore.open(run) as store:
         yield Place(store, acknowledged)
 
@@ -229,7 +234,7 @@ def _opened(run: Path, acknowledged: list[tuple[str, Reply]]) -> Iterator[Place]
 class Place:
     """A run directory that remembers what its desks acknowledged."""
 
-    def __init__(self, store: FeedbackStore, acknowledged: list[tuple[str, Reply]]) -> None:
+    def __init__(self, store: FeedbackStore, acknowledged: list[Acknowledged]) -> None:
         self.library, self.task, self._acknowledged = store, store.task, acknowledged
 
     def instructions(self) -> Instructions:
@@ -245,7 +250,7 @@ class Witnessed(Desk):
     """A desk whose acknowledgements are written down."""
 
     def __init__(
-        self, store: FeedbackStore, *, rater: str, acknowledged: list[tuple[str, Reply]]
+        self, store: FeedbackStore, *, rater: str, acknowledged: list[Acknowledged]
     ) -> None:
         super().__init__(store, rater=rater)
         self._acknowledged = acknowledged
@@ -254,7 +259,7 @@ class Witnessed(Desk):
         """Only what has returned was acknowledged."""
         outcome = super().submit(assignment, reply, viewing)
         if viewing is not None:  # None: a skip, which is no answer
-            self._acknowledged.append((assignment.query.id, reply))
+            self._acknowledged.append((assignment.query.id, reply, outcome))
         return outcome
 
 
@@ -302,6 +307,11 @@ def ask(store: FeedbackStore, chance: random.Random) -> None:
         )
     store.add_queries(queries)
     store.beat(step=0, labels_due=1000, labels=0)
+
+
+def left_to_ask(store: FeedbackStore) -> bool:
+    """Is anything left that the monkey has neither answered nor passed over?"""
+    return bool(store.queue.upcoming("monkey", now=time.time(), cap=None, count=1))
 
 
 def draw(recipe: bytes) -> tuple[np.ndarray, float]:

@@ -134,7 +134,7 @@ def _renderer(task: Task) -> Any:
     """One renderer per task and thread: an OpenGL context belongs to its thread."""
     cache = _renderers.__dict__
     if task.id not in cache:
-        robot = _robot(task, render_mode="rgb_array", width=SIDE, height=SIDE)
+        robot = _robot(task, render_mode="rgb_array", width=SIDE, height=SIDE, camera_name="track")
         robot.reset(seed=0)
         cache[task.id] = robot
     return cache[task.id]

@@ -65,6 +65,9 @@ class QueryConfig:
     stale_after: int = 200_000
     """Steps after which people are no longer asked about old behaviour; synthetic raters
     answer at once."""
+    need: int = 1
+    """Answers wanted to each query, each by another person: 2 and more show how far people agree,
+    and ask fewer queries for the same labels. Synthetic raters give one."""
     pool: int = 400
     """Recent segments from which pairs are drawn: larger compares older behaviour too."""
     per_rollout: int = 16
@@ -74,7 +77,7 @@ class QueryConfig:
         for name in ("initial", "uniform_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 0 to 1")
-        for name in ("every", "candidates", "per_rollout"):
+        for name in ("every", "candidates", "need", "per_rollout"):
             if getattr(self, name) < 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 1 or more")
         if self.pool < 2:
@@ -135,6 +138,11 @@ class TrainConfig:
         for name in ("steps", "num_envs", "rollout_steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.queries.need > 1 and self.rater != "human":
+            raise UserError(
+                f"queries.need: got {self.queries.need}, with the rater {self.rater}; "
+                "wanted 1, or people: --rater human"
+            )
         strategy, members = self.queries.strategy, self.model.members
         if strategy != "uniform" and members < 2:
             raise UserError(

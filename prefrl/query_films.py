@@ -152,5 +152,6 @@ def _said(label: Label) -> str:
 def _thought(judged: Judged) -> str:
     choice = "second" if judged.second > 0.5 else "first"
     sure = max(judged.second, 1 - judged.second)
-    who = "members that never saw this answer" if judged.held_out else "all, which have seen it"
+    who = "members that never saw this answer; the returns below are of all members"
+    who = who if judged.held_out else "all members, which have seen this answer"
     return f"reward model: {sure:.1%} for the {SIDES[choice]} one ({who})"

@@ -77,7 +77,7 @@ class Controller:
         self.screen: Screen = SignIn(self, name)
         self.over: Screen | None = None
         """Lies over the screen, whose time stands still."""
-        self._signed_in = self._away = False
+        self._signed_in = self._away = self._counting = False
         self._seen = True
         self._focused = True
         self._held: set[str] = set()
@@ -157,11 +157,13 @@ class Controller:
             self.clerk.call(lambda seat: seat.at.heartbeat())
 
     def _ask_progress(self) -> None:
-        self._asked_progress = self.clock()
-        self.clerk.call(lambda seat: seat.at.progress(), self._progressed)
+        """Unless an answer is still to come: a slow store is not to be asked more and more."""
+        if not self._counting:
+            self._asked_progress, self._counting = self.clock(), True
+            self.clerk.call(lambda seat: seat.at.progress(), self._progressed)
 
     def _progressed(self, progress: Progress) -> None:
-        self.progress = progress
+        self.progress, self._counting = progress, False
 
     # ---- from screen to screen --------------------------------------------------------
 

@@ -14,7 +14,8 @@ from prefrl.commands.parse import parse
 class ImportArgs:
     """Store the answers of a file written by `prefrl export`, or by you.
 
-    All of them are stored, or none; those that are stored already are left alone.
+    A file with a fault in it is refused whole; answers that are stored already are left alone, so
+    that an import which was cut short can be done again.
     `docs/feedback_files.md` says which columns are needed.
     """
 

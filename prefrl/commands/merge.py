@@ -15,6 +15,7 @@ class MergeArgs:
     """Store what came back of a rating pack: all of it or, if anything is wrong, nothing.
 
     A file may be merged again, also a later one of the same pack: what is known is left alone.
+    What came back unanswered is asked here again.
     """
 
     run: Positional[Path]

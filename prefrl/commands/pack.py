@@ -12,7 +12,8 @@ from tyro.conf import Positional
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
-MOST = 5000
+MOST, DAYS = 5000, 3.0
+DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,15 @@ class PackArgs:
     rater: Annotated[str, tyro.conf.arg(name="for")] = ""
     """For whom: what this rater has answered is left out, and nobody else's answers are taken.
     Default: for anybody."""
+    days: float = DAYS
+    """For so long nobody else is asked what is in the pack, unless it is merged before. 0: they are
+    asked all the same, and an answer that comes too late is kept, but not trained on."""
+    recall: bool = False
+    """Make no pack: ask here again whatever is out in packs. Their answers can still be merged."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.days <= 365:
+            raise UserError(f"days: got {self.days}, wanted 0 to 365")
         if not 1 <= self.queries <= MOST:
             raise UserError(f"queries: got {self.queries}, wanted 1 to {MOST}")
 
@@ -48,12 +56,18 @@ def main(args: list[str], *, prog: str) -> None:
 
     with FeedbackStore.open(given.run) as store:
         if is_pack(given.run):
-            if given.rater or given.queries != MOST:
+            if given.rater or given.recall or (given.queries, given.days) != (MOST, DAYS):
                 raise UserError(f"{given.run} is an unpacked pack: its answers are packed whole")
             out = given.out or answers_path(given.run)
             print(f"{out}: {pack_answers(store, out):,} answers; send it back")
+        elif given.recall:
+            with store.writing(answers=False):
+                print(f"{store.queue.recall():,} queries are asked here again")
         elif given.out is None:
             raise UserError("--out: wanted a file to write: --out NAME.zip")
         else:
-            count = make_pack(store, given.out, count=given.queries, rater=given.rater)
+            held = DAY_SECONDS * given.days
+            count = make_pack(
+                store, given.out, count=given.queries, rater=given.rater, seconds=held
+            )
             print(f"{given.out}: {count:,} queries; `prefrl rate {given.out.name}` opens it")

@@ -31,10 +31,15 @@ class RateArgs:
     """Under which your answers are stored: a pseudonym will do. Default: asked for."""
     scale: float = 1.0
     """Size of letters and buttons: 2 is twice as large."""
+    cap: int | None = None
+    """You are asked at most so many queries of one step of the run, so that one fast rater does not
+    speak for one region of behaviour alone. Default: as many as there are."""
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.scale <= 4:
             raise UserError(f"scale: got {self.scale}, wanted 0.5 to 4")
+        if self.cap is not None and self.cap < 1:
+            raise UserError(f"cap: got {self.cap}, wanted 1 or more")
         if len(self.name.encode()) > 64 or not (self.name.isprintable()):
             raise UserError(f"name: got {self.name!r}, wanted up to 64 letters")
 
@@ -52,7 +57,7 @@ def main(args: list[str], *, prog: str) -> None:
     from clip_viewer import rate
 
     rate(
-        lambda: _opened(given.run),
+        lambda: _opened(given.run, given.cap),
         draw=draw_clip,
         directory=given.run,
         name=given.name or pack_rater(given.run),
@@ -81,12 +86,12 @@ def pack_rater(run: Path) -> str:
 
 
 @contextmanager
-def _opened(directory: Path) -> Iterator[RunPlace]:
+def _opened(directory: Path, cap: int | None) -> Iterator[RunPlace]:
     """Called in the thread that then talks to the store."""
     from prefrl.feedback import FeedbackStore
 
     with FeedbackStore.open(directory) as store:
-        place = RunPlace(store)
+        place = RunPlace(store, cap=cap)
         try:
             yield place
         finally:
@@ -94,10 +99,17 @@ def _opened(directory: Path) -> Iterator[RunPlace]:
 
 
 class RunPlace:
-    """A run directory, as the viewer sees it."""
+    """A run directory, as the viewer sees it.
 
-    def __init__(self, store: FeedbackStore) -> None:
+    Args:
+        cap: queries of one step of the run that one rater is asked at most; None: no limit.
+    """
+
+    def __init__(self, store: FeedbackStore, *, cap: int | None = None) -> None:
+        from prefrl.feedback import DeskConfig
+
         self.library, self.task = store, store.task
+        self._config = DeskConfig(per_window_cap=cap)
         self._desk: Desk | None = None
 
     def instructions(self) -> Instructions:
@@ -119,7 +131,7 @@ class RunPlace:
         if wanted not in ("", name):
             raise UserError(f"name: got {name!r}, but this pack is for {wanted!r}")
         app, agreed = f"prefrl {__version__}", self.instructions()
-        self._desk = Desk(self.library, rater=name, app=app, agreed=agreed)
+        self._desk = Desk(self.library, rater=name, config=self._config, app=app, agreed=agreed)
         return self._desk
 
     def close(self) -> None:

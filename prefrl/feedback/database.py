@@ -21,6 +21,7 @@ from prefrl.feedback.schema import LISTED, Schema, row_sha, tables
 from prefrl.feedback.turns import Turns
 
 WAIT_SECONDS = 30.0  # for another process to finish its transaction
+MOMENTS = 0.01  # most commits are over by then: not worth a place in line
 PRAGMAS = (
     "journal_mode=TRUNCATE",
     "synchronous=FULL",
@@ -68,7 +69,7 @@ class Database:
         self._handle.row_factory = sqlite3.Row
         self._turns = Turns(lock_of(path), seconds=WAIT_SECONDS)
         try:
-            with self._explained():
+            with self.turn(), self._explained():
                 self._prepare(schema, create)
         except BaseException:
             self.close()
@@ -82,8 +83,29 @@ class Database:
 
     def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query, or of one statement inside `transaction`."""
-        with self._explained():
+        with self.moment(), self._explained():
             return self._connection().execute(sql, values).fetchall()
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """All that is read inside is of one moment. May be nested, also in a transaction.
+
+        Where somebody is writing just now, this waits in line with those who write: asking again
+        and again one might never meet a pause.
+        """
+        connection = self._connection()
+        if connection.in_transaction:
+            yield
+            return
+        with self._explained():
+            if not self._begun_soon():
+                with self.turn():
+                    self._begin_reading()
+        try:
+            yield
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -101,7 +123,11 @@ class Database:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Nobody else writes meanwhile; a transaction takes its turn by itself."""
+        """Nobody else writes meanwhile; a transaction takes its turn by itself.
+
+        Raises:
+            UserError: nobody gave way for `WAIT_SECONDS`.
+        """
         with self._turns.turn() as got:
             if not got:
                 raise self._locked()
@@ -141,8 +167,13 @@ class Database:
 
     def vacuum(self) -> None:
         """Write the file anew, so that nothing of deleted rows is left in it."""
-        with self._explained():
+        with self.turn(), self._explained():
             self._connection().execute("VACUUM")
+
+    def copy(self, path: Path) -> None:
+        """Write all of it into a new file."""
+        with self.turn(), self._explained():
+            self._connection().execute("VACUUM INTO ?", (str(path),))
 
     def check(self) -> None:
         """Read the whole file.
@@ -221,6 +252,28 @@ class Database:
             )
         return self._handle
 
+    def _begun_soon(self) -> bool:
+        """Begin to read, unless somebody is writing just now and for some moments."""
+        self._handle.execute(f"PRAGMA busy_timeout={round(1e3 * MOMENTS)}")
+        try:
+            self._begin_reading()
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                raise
+            return False
+        finally:
+            self._handle.execute(f"PRAGMA busy_timeout={round(1e3 * WAIT_SECONDS)}")
+        return True
+
+    def _begin_reading(self) -> None:
+        """Nobody's commit goes through from here on."""
+        self._handle.execute("BEGIN")
+        try:
+            self._handle.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+        except sqlite3.Error:
+            self._handle.execute("ROLLBACK")
+            raise
+
     def _locked(self) -> UserError:
         return UserError(
             f"{self.path} was locked for {WAIT_SECONDS:.0f} s by another process: stop it"
@@ -233,7 +286,7 @@ class Database:
         except UnicodeDecodeError as error:  # the name of a table or column
             raise self.damaged(str(error)) from error
         except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extended part
+            code = _code(error)
             if code == sqlite3.SQLITE_FULL:
                 raise DiskFull(
                     f"the disk of {self.path} is full; {self._on_full()}: the last call stored "
@@ -248,3 +301,8 @@ class Database:
                     f"cannot read or write {self.path}: {error}; check its permissions and disk"
                 ) from error
             raise
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Which error it is, without the extended part."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -128,6 +128,7 @@ class Desk:
         self.store, self.rater, self.config = store, rater, config or DeskConfig()
         self.clock, self._queue, self._ledger = clock, store.queue, store.ledger
         self._salt = sha256_of("sides", store.task, store.seed)
+        self._wanted = 0  # leases that this rater is to hold
         self.session = secrets.token_hex(8)
         store.write_session(
             id=self.session, rater=rater, app=app[:128], started=clock(), agreed=agreed
@@ -150,18 +151,16 @@ class Desk:
         """Up to `count` (or `prefetch`) leased queries, oldest first.
 
         What this rater holds already comes first, so that a viewer that has crashed goes on
-        where it was. Fewer where there is nothing else to ask.
+        where it was. Fewer where there is nothing else to ask. As many are held from now on:
+        what answers one query grants the next, so that after an answer this only reads.
         """
-        wanted, now = count or self.config.prefetch, self.clock()
+        self._wanted, now = count or self.config.prefetch, self.clock()
+        with self.store.moment():
+            held = self._queue.held(self.rater)
+            if len(held) >= self._wanted and all(lease.lives(now) for lease in held):
+                return self._assignments(held)
         with self.store.writing(answers=False):
-            held = self._renewed(now, living_too=False)
-            while len(held) < wanted:
-                query = self._next(now)
-                if query is None:
-                    break
-                place = held[-1].place + 1 if held else 0
-                held.append(self._grant(query, place=place, now=now))
-        return [self._assignment(lease) for lease in held[:wanted]]
+            return self._assignments(self._filled(now))
 
     def heartbeat(self) -> None:
         """The rater is there: leases last another `lease_seconds`."""
@@ -170,19 +169,22 @@ class Desk:
 
     def leave(self) -> None:
         """Give everything back."""
+        self._wanted = 0
         with self.store.writing(answers=False):
-            for lease in self._queue.held(self.rater):
-                self._queue.drop(lease.query, self.rater)
+            self._queue.release(self.rater)
 
     # ---- answers ----------------------------------------------------------------------
 
     def submit(self, assignment: Assignment, reply: Reply, viewing: Viewing | None) -> Outcome:
         """Store an answer; when this returns it is safe. It needs no living lease.
 
+        The next query is leased in the same transaction: a commit waits for the disk.
+
         Returns:
             "ok"; "dup" if it was sent before; "extra" or "stale" if it came too late, and is
             kept all the same.
         """
+        now = self.clock()
         answer = Answer(
             id=sha256_of("answer", assignment.token),
             query=assignment.query.id,
@@ -190,10 +192,12 @@ class Desk:
             reply=reply,
             session=self.session,
             viewing=viewing,
-            time=self.clock(),
+            time=now,
         )
         with self.store.writing():
-            return self._ledger.submit(answer)
+            outcome = self._ledger.submit(answer)
+            self._filled(now)
+        return outcome
 
     def skip(self, assignment: Assignment) -> None:
         """Pass over a query: others may answer it, this rater is not asked again."""
@@ -201,11 +205,12 @@ class Desk:
 
     def flag(self, assignment: Assignment, note: str) -> None:
         """Say that a query is broken; once several raters say so it is asked no more."""
-        id = assignment.query.id
+        id, now = assignment.query.id, self.clock()
         with self.store.writing():
             self._queue.drop(id, self.rater)
             about = {"rater": self.rater, "session": self.session}
-            self._ledger.flag(id, **about, time=self.clock(), note=note)
+            self._ledger.flag(id, **about, time=now, note=note)
+            self._filled(now)
 
     def undo(self) -> Assignment | None:
         """Withdraw the newest answer among the last 20 of this sitting, and lease it again."""
@@ -241,6 +246,17 @@ class Desk:
 
     # ---- inside -----------------------------------------------------------------------
 
+    def _filled(self, now: float) -> list[Lease]:
+        """What this rater holds, once it is as much as is wanted."""
+        held = self._renewed(now, living_too=False)
+        while len(held) < self._wanted:
+            query = self._next(now)
+            if query is None:
+                break
+            place = held[-1].place + 1 if held else 0
+            held.append(self._grant(query, place=place, now=now))
+        return held
+
     def _renewed(self, now: float, *, living_too: bool) -> list[Lease]:
         """What this rater holds; an expired lease is renewed, unless somebody else took over."""
         self._queue.end_those_of_the_future(now)
@@ -267,6 +283,9 @@ class Desk:
         )
         self._queue.grant(lease)
         return lease
+
+    def _assignments(self, held: Sequence[Lease]) -> list[Assignment]:
+        return [self._assignment(lease) for lease in held[: self._wanted]]
 
     def _assignment(self, lease: Lease) -> Assignment:
         query = self._queue.query(lease.query)

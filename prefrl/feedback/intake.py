@@ -1,4 +1,7 @@
-"""Answers from a table into a store: all of them or none, and each only once.
+"""Answers from a table into a store: each only once, and none of a table with a fault in it.
+
+The whole table is tried out on a copy first, then stored in pieces, so that raters need not wait
+for all of it. Cut short between two pieces, it goes on where it was when it is taken in again.
 
 What a row says is believed only as far as the store bears it out: its segments must be there,
 its query must have the id that its content gives, and whether it counts (ok, extra, stale) is
@@ -10,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from prefrl.errors import UserError
 from prefrl.feedback.entries import Entry
 from prefrl.feedback.files import at
+from prefrl.feedback.reading import Reading
 from prefrl.feedback.records import Answer, Label
 from prefrl.feedback.replies import Edit
 from prefrl.feedback.store import FeedbackStore
+
+AT_ONCE = 200  # entries in one transaction: a rater waits for a fraction of a second
 
 
 @dataclass(slots=True)
@@ -57,7 +64,7 @@ def take_in(
     file: Path,
     check: Callable[[Entry], None] = lambda _: None,
 ) -> Taken:
-    """Store what is new, in one transaction.
+    """Store what is new.
 
     Args:
         file: named in complaints.
@@ -66,25 +73,50 @@ def take_in(
     Raises:
         UserError: an entry does not fit the store; nothing was stored.
     """
-    events = [(e.seq, 0, e.line, e) for e in entries]
-    events += [(e.withdrawn, 1, e.line, e) for e in entries if e.withdrawn]
+    events = [_Event(e.seq, False, e.line, e) for e in entries]
+    events += [_Event(e.withdrawn, True, e.line, e) for e in entries if e.withdrawn]
+    events.sort(key=lambda event: event[:3])
+    with store.rehearsal() as copy:
+        _happen(copy, events, Taken(), file=file, check=check)
     taken = Taken()
-    with store.writing():
-        for _, withdraws, line, entry in sorted(events, key=lambda event: event[:3]):
-            try:
-                if withdraws:
-                    _withdraw(store, entry, taken)
-                else:
-                    check(entry)
-                    _store(store, entry, taken)
-            except ValueError as error:
-                if isinstance(error, UserError):
-                    raise
-                raise at(file, line, error) from error
+    for start in range(0, len(events), AT_ONCE):
+        with store.writing():
+            piece = events[start : start + AT_ONCE]
+            _happen(store, piece, taken, file=file, check=check)
     return taken
 
 
-def _store(store: FeedbackStore, entry: Entry, taken: Taken) -> None:
+class _Event(NamedTuple):
+    """An entry is answered, or withdrawn; in the order of `seq`, answers first."""
+
+    seq: int
+    withdraws: bool
+    line: int
+    entry: Entry
+
+
+def _happen(
+    store: Reading,
+    events: Sequence[_Event],
+    taken: Taken,
+    *,
+    file: Path,
+    check: Callable[[Entry], None],
+) -> None:
+    for event in events:
+        try:
+            if event.withdraws:
+                _withdraw(store, event.entry, taken)
+            else:
+                check(event.entry)
+                _store(store, event.entry, taken)
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            raise at(file, event.line, error) from error
+
+
+def _store(store: Reading, entry: Entry, taken: Taken) -> None:
     _ensure_query(store, entry)
     if entry.answer is None:
         rater, moment, note = entry.flag
@@ -107,7 +139,7 @@ def _store(store: FeedbackStore, entry: Entry, taken: Taken) -> None:
         _note_edited(store, entry.answer, entry.edited)
 
 
-def _ensure_query(store: FeedbackStore, entry: Entry) -> None:
+def _ensure_query(store: Reading, entry: Entry) -> None:
     query = entry.query
     if isinstance(query, str):
         known = store.query(query).segments
@@ -130,7 +162,7 @@ def _check_same(known: Label, answer: Answer) -> None:
         raise ValueError(f"answer: {answer.id} is in this run already, and says something else")
 
 
-def _note_edited(store: FeedbackStore, answer: Answer, segment: str) -> None:
+def _note_edited(store: Reading, answer: Answer, segment: str) -> None:
     if not isinstance(answer.reply, Edit):
         raise ValueError("edited: wanted only beside an edit")
     if not store.archive.has(segment):
@@ -140,7 +172,7 @@ def _note_edited(store: FeedbackStore, answer: Answer, segment: str) -> None:
     store.ledger.edit_became(label.seq, segment)
 
 
-def _withdraw(store: FeedbackStore, entry: Entry, taken: Taken) -> None:
+def _withdraw(store: Reading, entry: Entry, taken: Taken) -> None:
     if entry.answer is None:
         return
     label = store.ledger.find(entry.answer.id)

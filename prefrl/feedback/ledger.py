@@ -17,6 +17,7 @@ from prefrl.feedback.queue import Queue
 from prefrl.feedback.records import Act, Answer, Changes, Label, Query, note_text
 from prefrl.feedback.replies import FORMS, Comparison, Edit, reply_json
 from prefrl.feedback.rows import (
+    CANNOT,
     NOTHING,
     SKIP,
     act_row,
@@ -203,10 +204,11 @@ class Ledger:
         return [row[0] for row in self._database.rows(sql, (rater, session, session))]
 
     def trainable(self) -> int:
-        """How many live answers to normal queries there are, extra and stale ones left out."""
+        """How many labels there are that say anything about the reward: see `Label.trainable`."""
         sql = """SELECT count(*) FROM label JOIN query ON query.id = label.query
-            WHERE live = 1 AND status IS NULL AND purpose IS NULL"""
-        return int(self._database.rows(sql)[0][0])
+            WHERE live = 1 AND status IS NULL AND purpose IS NULL AND answer != ?
+            AND (kind != 'edit' OR label.seq IN (SELECT label FROM edited))"""
+        return int(self._database.rows(sql, (CANNOT,))[0][0])
 
     def mirror(self, after: int) -> list[dict[str, Any]]:
         """Lines of `labels.jsonl`."""

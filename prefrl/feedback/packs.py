@@ -69,34 +69,50 @@ class PackAbout:
 # ---- out ------------------------------------------------------------------------------
 
 
-def make_pack(store: FeedbackStore, out: Path, *, count: int, rater: str) -> int:
+def make_pack(
+    store: FeedbackStore,
+    out: Path,
+    *,
+    count: int,
+    rater: str,
+    seconds: float,
+    now: float | None = None,
+) -> int:
     """Write what is next for a rater into a file; returns how many queries it holds.
 
     Args:
         count: of normal queries, at most.
         rater: for whom; "": for anybody.
+        seconds: for so long, at most, nobody else is asked these queries.
+        now: seconds since 1970; None: what the clock says.
 
     Raises:
         UserError: nothing is open, or `out` is there or cannot be.
     """
     check_free(out)
-    queries = _next(store, count, rater)
-    if not queries:
-        raise UserError(f"no query of {store.directory} is open: nothing to pack")
+    moment = time.time() if now is None else now
     about = PackAbout(id=secrets.token_hex(32), rater=rater, task=store.task, seed=store.seed)
-    ids = [query.id for query in queries]
     with store.writing(answers=False):  # first: a pack that nobody remembers is worth nothing
-        store.register.note_pack(id=about.id, rater=rater, queries=ids, made=time.time())
+        queries = _next(store, count, rater, moment)
+        ids = [query.id for query in queries]
+        store.register.note_pack(id=about.id, rater=rater, queries=ids, made=moment)
+        normal = [query.id for query in queries if query.purpose == "normal"]
+        store.queue.lend(about.id, normal, now=moment, seconds=seconds)
     told = dataclasses.asdict(store.instructions())
     content = {"prefrl": PACK, "format": 1, **dataclasses.asdict(about), "instructions": told}
-    write_bundle(out, content, _members(store, queries, out))
+    try:
+        write_bundle(out, content, _members(store, queries, out))
+    except BaseException:
+        with store.writing(answers=False):
+            store.queue.release(about.id)
+        raise
     return len(queries)
 
 
-def _next(store: FeedbackStore, count: int, rater: str) -> list[Query]:
-    normal = store.queue.upcoming(rater, now=time.time(), cap=None, count=count)
+def _next(store: FeedbackStore, count: int, rater: str, now: float) -> list[Query]:
+    normal = store.queue.upcoming(rater, now=now, cap=None, count=count)
     if not normal:
-        return []
+        raise UserError(f"no query of {store.directory} is free: nothing to pack")
     gold = store.queue.controls(rater, "gold", count=round(GOLD_SHARE * len(normal) + 0.5))
     practice = store.queue.controls(rater, "practice", count=PRACTICE)
     return [store.query(id) for id in (*practice, *gold, *normal)]
@@ -147,6 +163,8 @@ def answers_path(pack: Path) -> Path:
 def merge(store: FeedbackStore, file: Path) -> Taken:
     """Take the answers to a pack into the run that it was made of; what is known is left alone.
 
+    What the pack has left unanswered is asked at home again.
+
     Raises:
         UserError: the file is refused; nothing was stored.
     """
@@ -160,7 +178,10 @@ def merge(store: FeedbackStore, file: Path) -> Taken:
         lines = bundle.read("answers.jsonl").splitlines()
     where = file / "answers.jsonl"
     entries = read_entries(json_rows(lines, where), file=where)
-    return take_in(store, entries, file=where, check=lambda e: _check(store, note, e))
+    taken = take_in(store, entries, file=where, check=lambda e: _check(store, note, e))
+    with store.writing(answers=False):
+        store.queue.release(about.id)
+    return taken
 
 
 def _check(store: FeedbackStore, note: PackNote, entry: Entry) -> None:

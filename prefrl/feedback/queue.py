@@ -1,4 +1,5 @@
-"""Which query a rater gets next, and who holds which.
+"""Which query a rater gets next, and who holds which: raters at their desks, and packs that are
+out, each under its id.
 
 A lease lives from `granted` to `expires`. Clocks jump: a lease that was granted in the future
 does not live either and ends as soon as it is seen, so that it comes not to life when its time
@@ -8,6 +9,8 @@ has come. After a jump of an hour a query is asked twice at worst.
 from __future__ import annotations
 
 import json
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +24,16 @@ DONE_BY_ME = """SELECT 1 FROM label WHERE label.query = {id} AND label.rater = :
     AND (label.live = 1 OR label.kind = 'flag' OR label.answer = :skip)"""
 ANSWERED = """SELECT count(*) FROM label
     WHERE label.query = {id} AND label.live = 1 AND label.status IS NULL"""
+OUT = """SELECT count(*) FROM lease JOIN pack ON pack.id = lease.rater
+    WHERE lease.query = {id} AND {whose}
+    AND lease.expires > :now AND lease.granted <= :now + :slack"""
 LEASED = """SELECT count(*) FROM lease WHERE lease.query = {id} AND lease.rater != :rater
     AND lease.expires > :now AND lease.granted <= :now + :slack"""
 WANTED = f"""SELECT queue.query FROM queue JOIN query ON query.id = queue.query
     WHERE NOT EXISTS ({DONE_BY_ME.format(id="queue.query")})
     AND NOT EXISTS (SELECT 1 FROM lease
         WHERE lease.query = queue.query AND lease.rater = :rater)
+    AND NOT ({OUT.format(id="queue.query", whose="pack.rater = :rater")})
     AND ({ANSWERED.format(id="queue.query")}) + ({LEASED.format(id="queue.query")})
         < coalesce(query.need, 1)
     AND queue.policy_step NOT IN (SELECT value FROM json_each(:full_windows))
@@ -39,6 +46,17 @@ CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = query.id AND lease.rater = :rater)
     AND id NOT IN (SELECT query FROM retired)
     ORDER BY priority DESC, id"""
+ASKED_HERE = f"""SELECT coalesce(sum(max(0, coalesce(query.need, 1)
+        - ({ANSWERED.format(id="queue.query")}) - ({OUT.format(id="queue.query", whose="1")}))), 0)
+    FROM queue JOIN query ON query.id = queue.query"""
+SHARES = """SELECT 'all', (SELECT count(*) FROM label WHERE rater = :rater AND live = 1)
+        + (SELECT count(*) FROM lease WHERE rater = :rater)
+    UNION ALL SELECT purpose, count(*) FROM query WHERE purpose IS NOT NULL
+        AND (EXISTS (SELECT 1 FROM label
+            WHERE label.query = query.id AND label.rater = :rater AND label.live = 1)
+        OR EXISTS (SELECT 1 FROM lease
+            WHERE lease.query = query.id AND lease.rater = :rater))
+    GROUP BY purpose"""
 DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
     AND id NOT IN (SELECT query FROM retired)
     AND ({ANSWERED.format(id="query.id")}) < coalesce(need, 1)"""
@@ -46,10 +64,11 @@ DERIVED = f"""SELECT id, priority, policy_step FROM query WHERE purpose IS NULL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A query in a rater's hands."""
+    """A query in somebody's hands."""
 
     query: str
     rater: str
+    """Or the id of a pack."""
     token: str
     place: int
     """Among the rater's own: lower ones are shown first."""
@@ -57,8 +76,8 @@ class Lease:
     expires: float
 
     def lives(self, now: float) -> bool:
-        """Is it in force, once those of the future have been ended?"""
-        return now < self.expires
+        """Is it in force?"""
+        return self.granted - SLACK <= now < self.expires
 
 
 class Queue:
@@ -120,6 +139,10 @@ class Queue:
         """How many normal queries are still wanted."""
         return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
 
+    def asked_here(self, *, now: float) -> int:
+        """How many answers they want, without those that the packs which are out can bring."""
+        return int(self._database.rows(ASKED_HERE, {"now": now, "slack": SLACK})[0][0])
+
     def older_than(self, step: int) -> list[str]:
         """Ids of what was asked before this step of the run and is still wanted."""
         rows = self._database.rows("SELECT query FROM queue WHERE policy_step < ?", (step,))
@@ -166,14 +189,7 @@ class Queue:
 
     def shares(self, rater: str) -> dict[str, int]:
         """How many items of each purpose this rater has answered or holds; "all" together."""
-        sql = """SELECT {table}.query FROM {table} WHERE {table}.rater = :rater {live}"""
-        label = sql.format(table="label", live="AND label.live = 1")
-        lease = sql.format(table="lease", live="")
-        total = f"SELECT 'all', count(*) FROM ({label} UNION {lease})"
-        control = f"""SELECT purpose, count(*) FROM query WHERE purpose IS NOT NULL
-            AND id IN ({label} UNION {lease}) GROUP BY purpose"""
-        rows = self._database.rows(f"{total} UNION ALL {control}", {"rater": rater})
-        return {row[0]: row[1] for row in rows}
+        return {row[0]: row[1] for row in self._database.rows(SHARES, {"rater": rater})}
 
     def _about(self, rater: str, now: float, cap: int | None) -> dict[str, Any]:
         full = self._full_windows(rater, cap) if cap is not None else []
@@ -221,8 +237,29 @@ class Queue:
         """Give it back."""
         self._database.rows("DELETE FROM lease WHERE query = ? AND rater = ?", (id, rater))
 
-    def forget(self, rater: str) -> int:
-        """Drop all that a rater holds; returns how much it was."""
+    def lend(self, pack: str, queries: Sequence[str], *, now: float, seconds: float) -> None:
+        """A pack goes out: nobody is asked meanwhile."""
+        for place, query in enumerate(queries):
+            self.grant(
+                Lease(
+                    query=query,
+                    rater=pack,
+                    token=secrets.token_hex(16),
+                    place=place,
+                    granted=now,
+                    expires=now + seconds,
+                )
+            )
+
+    def recall(self) -> int:
+        """Give back what all packs hold; returns how much it was."""
+        held = "FROM lease WHERE rater IN (SELECT id FROM pack)"
+        (count,) = self._database.rows(f"SELECT count(*) {held}")[0]
+        self._database.rows(f"DELETE {held}")
+        return int(count)
+
+    def release(self, rater: str) -> int:
+        """Give back all that a rater or a pack holds; returns how much it was."""
         held = self.held(rater)
         self._database.rows("DELETE FROM lease WHERE rater = ?", (rater,))
         return len(held)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,10 @@ class Reading:
         self.ledger = Ledger(labels, self.queue)
         self.register = Register(labels)
         self.archive = Archive(labels, clips)
+
+    def moment(self) -> AbstractContextManager[None]:
+        """All that is read inside of `labels.db` is of one moment."""
+        return self._labels.moment()
 
     @property
     def task(self) -> str:
@@ -127,6 +133,10 @@ class Reading:
     def open_queries(self) -> int:
         """How many queries still want answers."""
         return self.queue.size()
+
+    def asked_here(self, *, now: float | None = None) -> int:
+        """How many answers they want, without those that the packs which are out can bring."""
+        return self.queue.asked_here(now=time.time() if now is None else now)
 
     def queries(self) -> Iterator[Query]:
         """All queries, in order of arrival."""

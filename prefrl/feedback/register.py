@@ -105,6 +105,12 @@ class Register:
         queries = tuple(json.loads(row["queries"]))
         return PackNote(id=id, rater=row["rater"] or "", queries=queries, made=row["made"])
 
+    def packs(self, rater: str) -> list[str]:
+        """Ids of those that were made for a rater."""
+        return [
+            row[0] for row in self._database.rows("SELECT id FROM pack WHERE rater = ?", (rater,))
+        ]
+
     # ---- the trainer ------------------------------------------------------------------
 
     def beat(self, beat: Beat) -> None:

@@ -13,6 +13,7 @@ from prefrl.feedback.schema import clip_sha, row_sha
 from prefrl.feedback.segment import Segment, encode_view
 
 SKIP = reply_json(Comparison(choice="skip"))
+CANNOT = reply_json(Comparison(choice="cannot"))
 NOTHING = "{}"  # what acts that are no answers store
 
 

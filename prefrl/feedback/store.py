@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -173,11 +174,14 @@ class FeedbackStore(Reading):
         with self._labels.transaction():
             moment = time.time() if now is None else now
             found = self.ledger.forget(rater, alias=alias, time=moment)
-            found += self.queue.forget(rater) + self.register.forget(rater, alias=alias)
+            for pack in self.register.packs(rater):
+                self.queue.release(pack)
+            found += self.queue.release(rater) + self.register.forget(rater, alias=alias)
         if not found:
             raise UserError(f"no rater {rater!r} in {self.directory}")
-        self._labels.vacuum()
-        self._mirror.rewrite(self.ledger.mirror)
+        with self._labels.turn():
+            self._labels.vacuum()
+            self._mirror.rewrite(self.ledger.mirror)
         return alias
 
     @contextmanager
@@ -200,11 +204,25 @@ class FeedbackStore(Reading):
                 consent = Consent(session=id, version=version, text_sha=sha, time=started)
                 self.register.agree(consent)
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[Reading]:
+        """A copy of what is stored, to see whether something can be; what is written is lost."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "labels.db"
+            self._labels.copy(path)
+            copy = Database(path, LABELS, on_full=lambda: "it is a copy", create=False)
+            try:
+                with copy.transaction():
+                    yield Reading(self.directory, copy, self._clips)
+            finally:
+                copy.close()
+
     # ---- inside -----------------------------------------------------------------------
 
     def _top_up(self) -> None:
         try:
-            self._mirror.top_up(self.ledger.mirror)
+            with self._labels.turn():  # before the mirror's lock, as everywhere
+                self._mirror.top_up(self.ledger.mirror)
         except OSError as error:
             if error.errno not in FULL:
                 raise

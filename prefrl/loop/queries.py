@@ -47,6 +47,7 @@ def choose_queries(
                 policy_step=policy_step,
                 reason=reason,
                 priority=float(weight),
+                need=config.need,
             )
             asked.append((query, (pool[i], pool[j])))
 

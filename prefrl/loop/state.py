@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -65,7 +66,7 @@ class Run:
         self.labels_used = 0
         self.unfitted = 0
         self.watermark = 0
-        self.still_open = 0
+        self.still_asked = 0
         self.next_session = 0
         self.next_checkpoint = config.checkpoint_every
         self.episodes = EpisodeStats()
@@ -164,8 +165,9 @@ class Run:
         return self.config.labels if last else self.schedule.due(self.step)
 
     def queries_wanted(self) -> int:
-        """How many more to ask by now: what is due, less answers and what people still have."""
-        return max(self.labels_due() - self.labels_used - self.still_open, 0)
+        """How many more to ask by now: what is due, less answers and what people are asked."""
+        missing = self.labels_due() - self.labels_used - self.still_asked
+        return max(math.ceil(missing / self.config.queries.need), 0)
 
     def session_due(self) -> bool:
         """Is it time to put queries to the rater?"""
@@ -184,7 +186,7 @@ class Run:
     @property
     def waits(self) -> bool:
         """Do people have to answer first? What is asked before the first fit, always."""
-        if self.rater or not self.asks or self.store.open_queries() == 0:
+        if self.rater or not self.asks or self.store.asked_here() == 0:
             return False
         strict = self.config.schedule == "strict" or not self.model.fitted
         return strict and self.labels_used < self.labels_due()
@@ -252,14 +254,14 @@ class Run:
         self.watermark = changes.seq
 
     def hear_people(self) -> None:
-        """Take in what people have answered, and count what they still have.
+        """Take in what people have answered, and count what they are still asked.
 
         Counted first, as they answer meanwhile: an answer in between counts twice and not never,
         and a later session asks for it.
         """
         if self.rater or not self.asks:
             return
-        self.still_open = self.store.open_queries()
+        self.still_asked = self.store.asked_here()
         self.take_in_labels()
 
     def tell_people(self) -> None:

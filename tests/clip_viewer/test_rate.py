@@ -224,3 +224,17 @@ def test_without_a_display_it_says_so(run, monkeypatch, capsys):
     monkeypatch.setenv("SDL_VIDEODRIVER", "nonesuch")
     assert main(["rate", str(run), "--name", "ann"]) == 2
     assert "no window can be opened here" in capsys.readouterr().err
+
+
+def test_a_cap_is_kept_by_the_desk(run, monkeypatch):
+    taken = []
+
+    def a_person(opener, **_):
+        with opener() as place:
+            taken.append(len(place.sit("ann").take(3)))
+
+    monkeypatch.setattr("clip_viewer.rate", a_person)
+    assert main(["rate", str(run), "--cap", "2"]) == 0
+    assert main(["rate", str(run)]) == 0
+    assert taken == [2, 3]  # of three, all of one step
+    assert main(["rate", str(run), "--cap", "0"]) == 2

@@ -76,7 +76,7 @@ def test_a_gold_item_takes_the_place_of_its_query(tmp_path: Path) -> None:
         (item,) = mark(store, known[:1], purpose="gold")
         assert (item.purpose, item.right) == ("gold", SECOND)
         assert mark(store, known[:1], purpose="gold") == []  # it is one
-        assert store.queue.size() == 1
+        assert store.open_queries() == 1
         assert store.queue.controls("ann", "gold", count=9) == [item.id]
         assert [a.query.id for a in sit(store).take(9)] == [known[1].query.id]
         store.check()

@@ -15,6 +15,7 @@ from prefrl.feedback import (
     Comparison,
     Desk,
     DeskConfig,
+    Edit,
     FeedbackStore,
     Query,
     Viewing,
@@ -300,10 +301,45 @@ def test_progress_says_where_rater_and_run_stand(tmp_path: Path) -> None:
             desk.submit(desk.take(1)[0], FIRST, None)
         got = desk.progress()
         assert (got.answered, got.answered_today, got.labels, got.due) == (5, 5, 5, 7)
-        assert (got.behind, got.waiting, got.heartbeat_age) == (2, 5, 30.0)
+        assert (got.behind, got.waiting, got.heartbeat_age) == (2, 4, 30.0)  # one is leased
         assert got.per_hour == pytest.approx(600)
         clock.now += 48 * 3600
         assert desk.progress().answered_today == 0
+
+
+def test_progress_counts_only_what_can_be_trained_on(tmp_path: Path) -> None:
+    store, asked = filled(tmp_path, 6)
+    edit = dataclasses.replace(asked[0], form="edit", segments=asked[0].segments[:1])
+    with store, sit(store) as desk:
+        for choice in ("first", "tie", "cannot", "skip"):
+            desk.submit(desk.take(1)[0], Comparison(choice=choice), None)  # type: ignore[arg-type]
+        assert desk.progress().labels == 2
+        store.add_queries([dataclasses.replace(edit, priority=9.0)])
+        desk.leave()
+        (one,) = desk.take(1)
+        desk.submit(one, Edit(text="better"), None)
+        assert desk.progress().labels == 2  # nobody has read it yet
+        (*_, label) = store.feedback()
+        store.add_edited(label.seq, segment((3.0,), t0=99))
+        assert desk.progress().labels == 3
+        assert desk.progress().labels == sum(x.trainable for x in store.labels(after=0))
+
+
+def test_an_answer_and_the_next_query_are_one_commit(tmp_path: Path) -> None:
+    store, asked = filled(tmp_path, 6)
+    with store, FeedbackStore.open(tmp_path) as other, sit(store) as desk:
+        (one, two, three) = desk.take(3)
+        desk.submit(one, FIRST, None)
+        assert [x.query for x in other.queue.held("ann")] == [*ids([two, three]), asked[2].id]
+        with other.writing():  # nobody else can write now
+            assert desk.take(3)[:2] == [two, three]
+        desk.flag(two, "")
+        desk.skip(three)
+        with other.writing():
+            assert ids(desk.take(3)) == [asked[2].id, asked[1].id, asked[0].id]
+        desk.leave()
+        desk.submit(two, FIRST, None)
+        assert other.queue.held("ann") == []  # who has left is given nothing
 
 
 def test_a_sitting_says_which_instructions_the_rater_agreed_to_and_when(tmp_path: Path) -> None:

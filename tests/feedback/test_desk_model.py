@@ -27,6 +27,7 @@ class Model:
         self.log: dict[str, list[tuple[str, int]]] = {r: [] for r in RATERS}  # with a vote's number
         self.number: dict[tuple[str, str], int] = {}
         self.count = 0
+        self.wanted = dict.fromkeys(RATERS, 0)
 
     def lives(self, lease: tuple[float, float], now: float) -> bool:
         return now < lease[1] and lease[0] <= now + SLACK
@@ -57,14 +58,19 @@ class Model:
                     leases[query] = (now, now)
 
     def take(self, rater: str, count: int, now: float) -> list[str]:
+        self.wanted[rater] = count
+        self.fill(rater, now)
+        return list(self.leases[rater])[:count]
+
+    def fill(self, rater: str, now: float) -> None:
+        """As many leases as this rater last asked for."""
         self.renew(rater, now, all_of_them=False)
         mine = self.leases[rater]
         for query in self.order:
             done = (query, rater) in self.votes or (query, rater) in self.passed
-            free = len(mine) < count and query not in mine and not done
+            free = len(mine) < self.wanted[rater] and query not in mine and not done
             if free and self.room(query, rater, now):
                 mine[query] = (now, now + LEASE)
-        return list(mine)[:count]
 
     def submit(self, rater: str, query: str) -> str:
         self.leases[rater].pop(query, None)
@@ -120,6 +126,7 @@ class Desks(RuleBasedStateMachine):
         reply = Comparison(choice="first" if choice == "f" else "tie")
         got = self.desks[rater].submit(assignment, reply, None)
         assert got == self.model.submit(rater, assignment.query.id)
+        self.model.fill(rater, self.now)
         self.sent.append((rater, assignment))
 
     @rule(pick=st.integers(0, 99))
@@ -128,6 +135,7 @@ class Desks(RuleBasedStateMachine):
             rater, assignment = self.sent[pick % len(self.sent)]
             reply = Comparison(choice="second")
             assert self.desks[rater].submit(assignment, reply, None) == "dup"
+            self.model.fill(rater, self.now)
 
     @rule(rater=st.sampled_from(RATERS))
     def undo(self, rater: str) -> None:
@@ -145,6 +153,7 @@ class Desks(RuleBasedStateMachine):
             self.given[rater].pop(mine[0].token)
             self.model.passed.add((mine[0].query.id, rater))
             del self.model.leases[rater][mine[0].query.id]
+            self.model.fill(rater, self.now)
 
     @rule(rater=st.sampled_from(RATERS))
     def heartbeat(self, rater: str) -> None:
@@ -155,10 +164,17 @@ class Desks(RuleBasedStateMachine):
     def leave(self, rater: str) -> None:
         self.desks[rater].leave()
         self.model.leases[rater] = {}
+        self.model.wanted[rater] = 0
 
     @rule(seconds=st.sampled_from([1.0, 15.0, 91.0, 3600.0, -3600.0, -5.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+
+    @invariant()
+    def the_leases_are_those_of_the_model(self) -> None:
+        for rater in RATERS if hasattr(self, "model") else ():
+            held = [lease.query for lease in self.store.queue.held(rater)]
+            assert held == list(self.model.leases[rater])
 
     @invariant()
     def the_store_holds_what_the_model_says(self) -> None:

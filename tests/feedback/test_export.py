@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,11 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, name: str) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_an_answer_that_is_known_with_other_words_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 200])
+def test_an_answer_that_is_known_with_other_words_is_refused_with_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("prefrl.feedback.intake.AT_ONCE", at_once)
     with lived(tmp_path / "old") as old, asked(tmp_path / "new") as new:
         path = export(old, tmp_path / "a.jsonl")
         new.submit_many([dataclasses.replace(answer(PAIRS[1], "second"), id="b1")])
@@ -250,6 +255,30 @@ def test_an_answer_that_is_known_with_other_words_is_refused(tmp_path: Path) -> 
         with pytest.raises(UserError, match=r"a\.jsonl:3: answer: b1 is in this run already"):
             bring(new, path)
         assert files_of(tmp_path / "new") == before
+
+
+def test_an_import_that_was_cut_short_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefrl.feedback.intake.AT_ONCE", 4)
+    begun, writing = [], FeedbackStore.writing
+
+    def killed(store: FeedbackStore) -> AbstractContextManager[None]:
+        begun.append(store)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return writing(store)
+
+    with lived(tmp_path / "old") as old, asked(tmp_path / "new") as new:
+        path = export(old, tmp_path / "a.jsonl")
+        with monkeypatch.context() as patch:
+            patch.setattr(FeedbackStore, "writing", killed)
+            with pytest.raises(KeyboardInterrupt):
+                bring(new, path)
+        assert 0 < new.ledger.newest() < old.ledger.newest()
+        bring(new, path)
+        assert said(new) == said(old)
+        new.check()
 
 
 def test_the_commands_write_a_file_and_take_it_in(

@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, its pack for ann, and her answers: `run`, `ann.zip`, `ann-answers.zip`."""
     folder = tmp_path_factory.mktemp("made")
     with a_run(folder / "run") as store:
-        make_pack(store, folder / "ann.zip", count=100, rater="ann")
+        make_pack(store, folder / "ann.zip", count=100, rater="ann", seconds=60.0)
     directory = unpack(folder / "ann.zip")
     with FeedbackStore.open(directory) as there, Desk(there, rater="ann") as desk:
         for _ in range(3):

@@ -26,9 +26,11 @@ from prefrl.feedback.packs import answers_path, make_pack, merge
 from prefrl.feedback.records import sha256_of
 from prefrl.feedback.unpacking import pack_answers, read_note, unpack
 from tests.feedback.helpers import filled
+from tests.feedback.test_desk import Clock, sit
 from tests.feedback.test_store import answer
 
 FIRST = Comparison(choice="first")
+DAY = 86_400.0
 TOLD = Instructions(version=2, text="nearer is better")
 
 
@@ -67,7 +69,7 @@ def answered(directory: Path, count: int, rater: str = "ann") -> list[str]:
 def packed(tmp_path: Path) -> Path:
     """A pack for ann; its run is `run` beside it."""
     with a_run(tmp_path / "run") as store:
-        make_pack(store, tmp_path / "ann.zip", count=100, rater="ann")
+        make_pack(store, tmp_path / "ann.zip", count=100, rater="ann", seconds=DAY)
     return tmp_path / "ann.zip"
 
 
@@ -115,7 +117,7 @@ def test_an_answer_undone_elsewhere_is_withdrawn_here(packed: Path) -> None:
 
 def test_repeats_made_elsewhere_arrive_as_repeats(tmp_path: Path) -> None:
     with a_run(tmp_path / "run", queries=40) as run:
-        make_pack(run, tmp_path / "p.zip", count=100, rater="")
+        make_pack(run, tmp_path / "p.zip", count=100, rater="", seconds=DAY)
         directory = unpack(tmp_path / "p.zip")
         config = DeskConfig(gold_share=0.0, repeat_share=0.5)
         with FeedbackStore.open(directory) as there, Desk(there, rater="eve", config=config) as d:
@@ -181,7 +183,7 @@ def test_the_most_wanted_go_out_first_and_what_the_rater_has_answered_does_not(
     with a_run(tmp_path / "run") as store:
         newest = store.queue.upcoming("ann", now=0.0, cap=None, count=3)
         store.submit_many([answer(store.query(newest[0]), "skip", id="s")])
-        make_pack(store, tmp_path / "p.zip", count=2, rater="ann")
+        make_pack(store, tmp_path / "p.zip", count=2, rater="ann", seconds=DAY)
         with FeedbackStore.open(unpack(tmp_path / "p.zip")) as there:
             packed = [q.id for q in there.queries() if q.purpose == "normal"]
         assert packed == newest[1:]
@@ -195,6 +197,102 @@ def test_an_answer_that_came_too_late_is_kept_as_extra(packed: Path) -> None:
         assert merge(run, answers_path(directory)).counts == {"ok": 3, "extra": 1}
 
 
+def out(
+    directory: Path, *, rater: str = "", count: int = 100, need: int = 1, seconds: float = DAY
+) -> tuple[FeedbackStore, Clock]:
+    """A run of three queries, some of them out in a pack, and a clock that began just then."""
+    store, _ = filled(directory / "run", 3, need=need)
+    clock, name = Clock(), directory / "p.zip"
+    make_pack(store, name, count=count, rater=rater, seconds=seconds, now=clock.now)
+    return store, clock
+
+
+def test_nobody_is_asked_what_is_out_in_a_pack_until_its_time_is_over(tmp_path: Path) -> None:
+    store, clock = out(tmp_path, count=2)
+    with store, sit(store, "bob", clock) as bob:
+        assert (len(bob.take(3)), bob.progress().waiting) == (1, 0)
+        assert store.asked_here(now=clock.now) == 1  # for the trainer: it asks for more
+        clock.now += DAY - 1
+        bob.heartbeat()
+        assert len(bob.take(3)) == 1
+        clock.now += 2
+        assert store.asked_here(now=clock.now) == 3
+        assert len(bob.take(3)) == 3
+
+
+def test_what_a_pack_left_unanswered_is_asked_at_home_once_it_is_merged(tmp_path: Path) -> None:
+    store, clock = out(tmp_path)
+    with store, sit(store, "bob", clock) as bob:
+        directory = unpack(tmp_path / "p.zip")
+        answered(directory, 1)
+        assert bob.take(3) == []
+        assert merge(store, answers_path(directory)).counts == {"ok": 1}
+        assert len(bob.take(3)) == 2
+        store.check()
+
+
+def test_two_packs_never_hold_one_query_that_needs_one_answer(tmp_path: Path) -> None:
+    store, clock = out(tmp_path, count=2)
+    with store:
+        make_pack(store, tmp_path / "q.zip", count=2, rater="", seconds=DAY, now=clock.now)
+        packs = [unpack(tmp_path / name) for name in ("p.zip", "q.zip")]
+        held = []
+        for pack in packs:
+            with FeedbackStore.open(pack) as there:
+                held += [q.id for q in there.queries()]
+        assert sorted(held) == sorted(q.id for q in store.queries())
+        with pytest.raises(UserError, match="nothing to pack"):
+            make_pack(store, tmp_path / "r.zip", count=1, rater="", seconds=DAY, now=clock.now)
+
+
+def test_a_rater_is_not_asked_at_home_what_is_in_their_own_pack(tmp_path: Path) -> None:
+    store, clock = out(tmp_path, rater="ann", need=2)
+    with store, sit(store, "ann", clock) as ann, sit(store, "bob", clock) as bob:
+        assert ann.take(3) == []
+        assert len(bob.take(3)) == 3
+        assert sit(store, "eve", clock).take(3) == []  # ann's answer is to come
+        assert store.asked_here(now=clock.now) == 3  # one more of each
+
+
+def test_a_pack_that_holds_nothing_back_holds_nothing_back(tmp_path: Path) -> None:
+    store, clock = out(tmp_path, seconds=0.0)
+    with store, sit(store, "bob", clock) as bob:
+        assert len(bob.take(3)) == 3
+
+
+def test_a_pack_that_could_not_be_written_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("prefrl.feedback.packs.write_bundle", full)
+    with pytest.raises(OSError, match="disk full"):
+        out(tmp_path)
+    with FeedbackStore.open(tmp_path / "run") as store, sit(store, "bob") as bob:
+        assert len(bob.take(3)) == 3
+
+
+def test_packs_of_a_person_who_is_forgotten_hold_nothing(tmp_path: Path) -> None:
+    store, clock = out(tmp_path, rater="ann")
+    with store, sit(store, "bob", clock) as bob:
+        assert bob.take(3) == []
+        store.forget("ann")
+        assert len(bob.take(3)) == 3
+
+
+def test_what_is_out_can_be_called_back_and_its_answers_still_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, clock = out(tmp_path)
+    with store, sit(store, "bob", clock) as bob:
+        assert len(answered(unpack(tmp_path / "p.zip"), 3)) == 3
+        assert main(["pack", str(tmp_path / "run"), "--recall"]) == 0
+        assert "3 queries are asked here again" in capsys.readouterr().out
+        bob.submit(bob.take(1)[0], FIRST, None)
+        assert merge(store, tmp_path / "p-answers.zip").counts == {"ok": 2, "extra": 1}
+
+
 def test_an_existing_file_or_folder_is_left_alone(packed: Path) -> None:
     directory = packed.parent / "ann"
     directory.mkdir()
@@ -205,9 +303,9 @@ def test_an_existing_file_or_folder_is_left_alone(packed: Path) -> None:
     with FeedbackStore.open(packed.parent / "run") as run:
         before = packed.read_bytes()
         with pytest.raises(UserError, match="exists: remove it"):
-            make_pack(run, packed, count=1, rater="")
+            make_pack(run, packed, count=1, rater="", seconds=DAY)
         with pytest.raises(UserError, match=r"wanted a name ending in \.zip"):
-            make_pack(run, packed.with_name("labels.db"), count=1, rater="")
+            make_pack(run, packed.with_name("labels.db"), count=1, rater="", seconds=DAY)
     assert packed.read_bytes() == before
 
 
@@ -216,7 +314,7 @@ def test_nothing_open_makes_no_pack(tmp_path: Path) -> None:
     with store:
         store.submit_many([answer(asked[0])])
         with pytest.raises(UserError, match="nothing to pack"):
-            make_pack(store, tmp_path / "p.zip", count=1, rater="")
+            make_pack(store, tmp_path / "p.zip", count=1, rater="", seconds=DAY)
     assert not (tmp_path / "p.zip").exists()
 
 
@@ -234,6 +332,9 @@ def test_the_commands_pack_and_merge(
     packed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(packed.parent)
+    assert main(["pack", "run", "--out", "eve.zip"]) == 2  # all that is open is out
+    assert "nothing to pack" in capsys.readouterr().err
+    assert main(["pack", "run", "--recall"]) == 0
     assert main(["pack", "run", "--out", "eve.zip", "--queries", "2", "--for", "eve"]) == 0
     assert "eve.zip: 4 queries" in capsys.readouterr().out  # a gold and a practice item on top
     answered(unpack(Path("eve.zip")), 2, rater="eve")
@@ -242,7 +343,8 @@ def test_the_commands_pack_and_merge(
     assert main(["merge", "run", "eve-answers.zip"]) == 0
     assert "2 new answers" in capsys.readouterr().out
     for wrong in (["pack", "run"], ["pack", "eve", "--queries", "3"], ["merge", "run", "eve"],
-                  ["pack", "run", "--out", "x.zip", "--queries", "0"]):  # fmt: skip
+                  ["pack", "run", "--out", "x.zip", "--queries", "0"],
+                  ["pack", "run", "--out", "x.zip", "--days", "-1"]):  # fmt: skip
         assert main(wrong) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 

@@ -50,7 +50,7 @@ def test_the_lines_of_strace_are_read() -> None:
     mirror = "".join(f"\\x{byte:02x}" for byte in b"/run/labels.jsonl")
     lines = [
         f'7 pwrite64(4<{path}>, "\\x61\\x62", 2, 512) = 2',
-        f"7 ftruncate(4<{path}>, 0) = 0",
+        f"7     ftruncate(4<{path}>, 0) = 0",
         '7 write(1<\\x70>, "\\x6f\\x6b\\x0a", 3) = 3',
         f"7 fdatasync(4<{path}>) = 0",
         f"7 lseek(5<{mirror}>, 9, SEEK_SET) = 9",

@@ -138,7 +138,7 @@ def test_every_earlier_schema_leads_to_the_newest(old: Path, version: int) -> No
     with FeedbackStore.open(old) as store:
         store.check()
         assert [x.seq for x in store.labels(after=0)] == [1, 3]
-        assert store.queue.size() == 1
+        assert store.open_queries() == 1
 
 
 def test_queries_are_hashed_as_the_first_schema_hashed_them(old: Path) -> None:

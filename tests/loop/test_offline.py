@@ -42,7 +42,8 @@ def same(one: RewardModel, other: RewardModel) -> bool:
 
 
 def hashes(directory: Path) -> dict[str, str]:
-    files = [p for p in directory.rglob("*") if p.is_file()]
+    """Of every file but the locks, which count those who have waited."""
+    files = [p for p in directory.rglob("*") if p.is_file() and p.suffix != ".lock"]
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 

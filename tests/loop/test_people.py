@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from prefrl.config import QueryConfig, TrainConfig
+from prefrl.errors import UserError
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore
+from prefrl.feedback.packs import make_pack
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, ask, learn
@@ -20,9 +22,9 @@ FIRST = 16  # 20 % of 60 labels, and what is due by the second rollout of 640 st
 PAUSE = time.sleep
 
 
-def people(**settings: object) -> TrainConfig:
-    queries = QueryConfig(initial=0.2, every=640, per_rollout=16, stale_after=4_000)
-    return config(rater="human", labels=60, steps=12_800, queries=queries, **settings)
+def people(*, need: int = 1, rater: str = "human", **settings: object) -> TrainConfig:
+    queries = QueryConfig(initial=0.2, every=640, per_rollout=16, stale_after=4_000, need=need)
+    return config(rater=rater, labels=60, steps=12_800, queries=queries, **settings)
 
 
 @pytest.fixture(autouse=True)
@@ -159,12 +161,17 @@ def test_what_was_undone_is_taken_out_of_the_bank(tmp_path: Path) -> None:
         assert any(x.reply == Comparison(choice="cannot") for x in run.store.labels(after=0))
 
 
+def ask_first(run: Run) -> None:
+    """The first session, without anybody to wait for."""
+    while not run.session_due():
+        run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
+        run.step += 640
+    ask(run)
+
+
 def test_old_queries_are_asked_no_more(tmp_path: Path) -> None:
     with running(tmp_path / "run", people()) as run:
-        while not run.session_due():
-            run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
-            run.step += 640
-        ask(run)
+        ask_first(run)
         assert run.store.open_queries() > 0
         run.step += 4_000
         run.tell_people()
@@ -206,3 +213,30 @@ def answer_all(run: Run, store: FeedbackStore, *, then: Callable[[], None]) -> N
     thread.start()
     then()
     thread.join()
+
+
+def test_queries_that_need_two_answers_are_half_as_many(tmp_path: Path) -> None:
+    with running(tmp_path / "run", people(need=2)) as run:
+        ask_first(run)
+        assert run.store.open_queries() == -(-FIRST // 2)
+        run.hear_people()
+        assert run.queries_wanted() == 0
+        for name in ("ann", "bob"):
+            with Desk(run.store, rater=name, config=DeskConfig(repeat_share=0.0)) as desk:
+                desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
+        assert run.store.open_queries() == -(-FIRST // 2) - 1
+        run.hear_people()
+        assert run.queries_wanted() == 0
+        assert run.labels_used == 2
+    with pytest.raises(UserError, match=r"queries\.need: got 2, with the rater oracle"):
+        people(rater="oracle", need=2)
+
+
+def test_what_is_out_in_a_pack_is_not_waited_for(tmp_path: Path) -> None:
+    with running(tmp_path / "run", people(schedule="strict")) as run:
+        ask_first(run)
+        assert run.waits
+        make_pack(run.store, tmp_path / "p.zip", count=FIRST, rater="", seconds=3600.0)
+        assert not run.waits
+        run.hear_people()
+        assert run.queries_wanted() == FIRST

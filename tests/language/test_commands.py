@@ -79,7 +79,8 @@ def test_the_reward_model_is_normalised_and_comes_back(reward: Path) -> None:
     assert made.std.min() > 0
     assert (made.mean != 0).all()
     rows = read_metrics(reward / "metrics.jsonl")
-    assert rows[-1]["step"] == 2 * 3  # 36 labels in 3 batches, for each member
+    # 36 labels are fitted on, about as many drawn for each member: some 3 batches of 16
+    assert 2 * 2 <= rows[-1]["step"] <= 2 * 4
     assert 0 <= rows[-1]["fit/held_out_accuracy"] <= 1
 
 

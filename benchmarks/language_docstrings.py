@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from speed import machine
 from torch import nn
 
 from prefrl.language.config import LanguageConfig, language_ppo
@@ -228,6 +227,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench/language_docstrings"))
     parser.add_argument("--out", type=Path, default=Path("runs/reference/language_docstrings"))
     given = parser.parse_args()
+    from speed import machine  # beside this script
+
     torch.set_num_threads(given.threads)
     for folder in (given.runs, given.out):
         folder.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,14 @@ class AnnotatorConfig:
     length_bias: float = 0.0
     """What a word is worth to the annotator, in nats."""
 
+    def __post_init__(self) -> None:
+        if self.labels < 1:
+            raise UserError(f"annotator.labels: got {self.labels}, wanted 1 or more")
+        if not 2 <= self.completions <= 6:
+            raise UserError(
+                f"annotator.completions: got {self.completions}, wanted 2, or 3 to 6 for rankings"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardStageConfig:
@@ -189,8 +197,6 @@ def annotate(
     from prefrl.language.tasks.docstrings import RUBRIC
 
     K = config.completions
-    if not 2 <= K <= 6:
-        raise UserError(f"annotator.completions: got {K}, wanted 2, or 3 to 6 for rankings")
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(task.prompts), size=config.labels)
     prompts = [task.prompts[int(i)] for i in chosen]

@@ -17,6 +17,7 @@ from prefrl.commands.lm_stage import (
     run_stage,
     task_or_data,
 )
+from prefrl.errors import UserError
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
 
@@ -79,6 +80,8 @@ def sft(config: SftConfig, out: Path) -> None:
     from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
 
+    if config.demonstrations < 1:
+        raise UserError(f"demonstrations: got {config.demonstrations}, wanted 1 or more")
     task = task_or_data(config.task, config.data)
     limits = limits_for(config.limits, task)
     model, tokenizer = load_policy(

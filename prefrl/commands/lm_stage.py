@@ -43,6 +43,16 @@ class ModelArgs:
     positions: int = 128
     """Tokens of prompt and completion together."""
 
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "positions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"new.{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.width % (2 * self.heads):  # rotary positions turn pairs of numbers
+            raise UserError(
+                f"new.width: got {self.width}, wanted a multiple of {2 * self.heads}, twice "
+                "new.heads"
+            )
+
 
 def read_settings(
     settings: type[C], arguments: type[C], args: Sequence[str], *, prog: str
@@ -136,8 +146,15 @@ def check_positions(model: nn.Module, limits: Limits) -> None:
 
 
 def held_out_split(count: int, share: float, *, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to fit on and to hold out: a share of them, at least one where there are two."""
+    """Indices to fit on and to hold out: a share of them, at least one where there are two.
+
+    Raises:
+        UserError: a share that is none, or leaves nothing to fit on.
+    """
     import numpy as np
+
+    if not 0 <= share < 1:
+        raise UserError(f"held_out: got {share}, wanted 0 to below 1")
 
     order = np.random.default_rng(seed).permutation(count).tolist()
     held_out = min(max(round(share * count), 1), count - 1) if share > 0 else 0
@@ -290,7 +307,12 @@ def run_stage(
     Args:
         panels: of the picture, as `draw_stage` reads them.
         title: above it, before the seed.
+
+    Raises:
+        UserError: checkpoints at no interval, before anything is created.
     """
+    if config.checkpoint_every < 1:
+        raise UserError(f"checkpoint_every: got {config.checkpoint_every}, wanted 1 or more")
     from prefrl.commands.lm_pictures import draw_stage
     from prefrl.loop.rundir import RunDir
 

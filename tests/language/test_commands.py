@@ -152,6 +152,28 @@ def test_bad_data_is_refused_before_anything_is_created(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "complaint"),
+    [
+        (lm_sft, "--new.width 12", "new.width: got 12, wanted a multiple of 8"),
+        (lm_sft, "--new.layers 0", "new.layers: got 0, wanted 1 or more"),
+        (lm_sft, "--demonstrations 0", "demonstrations: got 0, wanted 1 or more"),
+        (lm_sft, "--demonstrations 9 --held-out 1", "held_out: got 1.0, wanted 0 to below 1"),
+        (lm_sft, "--demonstrations 9 --checkpoint-every 0", "checkpoint_every: got 0, wanted 1"),
+        (lm_reward, "--model x --annotator.labels 0", "annotator.labels: got 0, wanted 1 or more"),
+        (lm_dpo, "--model x --annotator.completions 7", "annotator.completions: got 7, wanted 2"),
+        (lm_reward, "", "no model: wanted --model RUN"),
+        (lm_dpo, "", "no model: wanted --model RUN"),
+    ],
+)
+def test_settings_out_of_range_are_refused_before_anything_is_created(
+    tmp_path: Path, command, options: str, complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        run(command, f"--task reviews {options}", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="wanted one source of labels"):
         run(lm_reward, "--task reviews", "--model", sft, "--store", tmp_path)

@@ -28,9 +28,14 @@ from prefrl.language.estimates import fit_overoptimisation, mean_of
 SEEDS = (0, 1, 2, 3, 4)
 COLOURS = {  # Okabe and Ito 2008
     "sft": "#666666", "ppo": "#0072B2", "grpo": "#56B4E9", "dpo": "#D55E00", "best of n": "#009E73",
-    "none": "#D55E00", "kl": "#0072B2", "lower bound": "#CC79A7",
+    "none": "#D55E00", "kl": "#0072B2", "lower bound": "#CC79A7", "both": "#009E73",
     "best of n, lower bound": "#E69F00", "offline": "#666666", "online": "#0072B2",
 }  # fmt: skip
+HELD = {
+    "none": "no KL term", "kl": "KL term, beta .05", "lower bound": "mean - sd of 4 members",
+    "both": "both",
+}  # fmt: skip
+"""What held the policy back, in the part on over-optimisation."""
 Runs = list[dict[str, Any]]
 
 
@@ -120,7 +125,7 @@ def _frontier_figures(runs: Runs) -> dict[str, Any]:
 
 def _over_figures(runs: Runs) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for arm in ("none", "kl", "lower bound"):
+    for arm in HELD:
         peaks = [max(p["gold"] for p in run["found"][arm]) for run in runs]
         fits = [_gao(run["found"][arm], "rl") for run in runs]
         found[arm] = {
@@ -203,8 +208,7 @@ def draw_frontier(runs: Runs) -> Figure:
 def draw_overoptimisation(runs: Runs) -> Figure:
     """Learned and gold reward against the distance, with Gao et al.'s curves."""
     figure, (ppo, bon) = _figure(2)
-    names = {"none": "no KL term", "kl": "KL term, beta .2", "lower bound": "mean - 2 sd of 4"}
-    for arm, name in names.items():
+    for arm, name in HELD.items():
         for run in runs:
             points = run["found"][arm]
             d = np.sqrt([max(p["kl"], 0) for p in points])

@@ -1,33 +1,45 @@
-"""Speed of sampling and of PPO's update, as ratios to plain transformers in the same run.
+"""Speed of sampling and training, as ratios to plain transformers and to TRL in the same run.
 
     python benchmarks/language_speed.py [--rounds 5] [--width 64] [--batch 64]
 
 Each round measures both sides one after the other, and the ratio is the median over rounds, so
 that other jobs on the machine disturb it little. Writes `runs/reference/language_speed.json`.
+Beside TRL only where it is installed (`pip install trl`).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from speed import machine
 
 from prefrl.language.collect import settings, speak
 from prefrl.language.config import LanguageConfig
+from prefrl.language.dpo import DirectConfig, DirectObjective, sequence_logp
+from prefrl.language.encoded import Limits
 from prefrl.language.models import new_model
+from prefrl.language.optimise import OptimConfig, fit_to_end
+from prefrl.language.records import Completion, TextLabel
+from prefrl.language.reward import TextRewardConfig, TextRewardModel, encode_labels, fit_reward
+from prefrl.language.tasks import Annotator, find_text_task
 from prefrl.language.tokenizer import Tokenizer, train_tokenizer
 from prefrl.language.trainer import LanguageTrainer
 
 OUT = Path("runs/reference/language_speed.json")
 PROMPT, COMPLETION = 8, 24
+PAIRS = 640
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -113,6 +125,62 @@ def make_trainer(width: int) -> LanguageTrainer:
     return trainer
 
 
+def make_pairs() -> list[TextLabel]:
+    """Pairs of demonstrations of *Tiny reviews*, compared by their gold reward."""
+    task = find_text_task("reviews")
+    said = task.demonstrations(2 * PAIRS, 0)
+    annotator, rng = Annotator(gold=task.gold), np.random.default_rng(0)
+    texts = [Completion(text=demonstration.completion) for demonstration in said]
+    return [
+        annotator.compare(said[i].prompt, texts[i], texts[i + 1], rng)
+        for i in range(0, 2 * PAIRS, 2)
+    ]
+
+
+def training(width: int, *, batch: int, rounds: int) -> dict[str, Any]:
+    """Pairs a CPU second of reward models and DPO: ours, and TRL's where it is installed."""
+    task, labels = find_text_task("reviews"), make_pairs()
+    tokenizer = task.tokenizer()
+    model = new_model("llama", tokenizer, width=width, layers=2, positions=64, seed=0)
+    limits = Limits(max_prompt=task.max_prompt, max_completion=task.max_completion)
+    data = encode_labels(labels, tokenizer, limits=limits)
+    optim = OptimConfig(lr=1e-3, batch=batch, epochs=1)
+
+    def reward() -> None:
+        fit_reward(TextRewardModel.from_sft(model, TextRewardConfig(), seed=0), data, optim)
+
+    def dpo() -> None:
+        policy = copy.deepcopy(model)
+        reference = sequence_logp(model, data.texts)
+        fit_to_end(DirectObjective(policy, data, reference, DirectConfig()), optim)
+
+    works: dict[str, Callable[[], object]] = {"reward": reward, "dpo": dpo}
+    if find_spec("trl") is not None:
+        from language_speed_trl import trl_works
+    took: dict[str, list[float]] = {}
+    for warm in (False, *[True] * rounds):
+        other = trl_works(model, tokenizer, labels, optim) if find_spec("trl") else {}
+        for name, work in (works | other).items():
+            spent = seconds(work)
+            if warm:
+                took.setdefault(name, []).append(spent)
+    speeds = {name: PAIRS / statistics.median(each) for name, each in took.items()}
+    ratios = {
+        f"{theirs.removeprefix('trl_')}_against_trl": statistics.median(
+            t / o for t, o in zip(took[theirs], took[ours], strict=True)
+        )
+        for ours in works
+        for theirs in took
+        if theirs.startswith(f"trl_{ours}")
+    }
+    return {
+        "pairs_per_cpu_second": speeds,
+        **ratios,
+        "pairs": PAIRS,
+        "trl": version("trl") if find_spec("trl") else None,
+    }
+
+
 def main() -> None:
     """Warm up, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
@@ -134,13 +202,13 @@ def main() -> None:
         "median_cpu_seconds": {
             name: statistics.median(row[name] for row in rounds) for name in rounds[0]
         },
+        "training": training(given.width, batch=given.batch, rounds=given.rounds),
         "rounds": given.rounds,
         "width": given.width,
         "batch": given.batch,
         "tokens": [PROMPT, COMPLETION],
-        "cpus": os.cpu_count(),
         "threads": 1,
-        "torch": torch.__version__,
+        "machine": machine(),
     }
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(table, indent=1) + "\n")

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
 from prefrl.commands.lm_stage import (
-    Stage,
     check_positions,
     default_directory,
-    finished,
     held_out_figures,
     held_out_split,
     limits_for,
     load_policy,
+    read_settings,
+    run_stage,
 )
-from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 from prefrl.language.dpo import DirectConfig
 from prefrl.language.encoded import Limits
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 class DpoStageConfig:
     """Settings of a direct method."""
 
-    model: str
+    model: str = ""
     """The SFT model, which is also the reference: a run of `prefrl lm sft`, or a checkpoint."""
     task: str = ""
     """A task whose completions are written and annotated here: reviews, docstrings."""
@@ -64,31 +63,23 @@ class DpoStageConfig:
 class DpoArgs(DpoStageConfig):
     """Fit a policy on preferences directly."""
 
-    model: str = ""
-    """The SFT model, which is also the reference: a run of `prefrl lm sft`, or a checkpoint."""
     out: Path | None = None
     """Run directory; the same command with the same one goes on."""
 
 
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then fit."""
-    given = parse(DpoArgs, args, prog=prog, default=DpoArgs())
-    if not given.model:
-        raise UserError(f"no model: wanted `{prog} --model RUN`, the run of `prefrl lm sft`")
-    names = DpoStageConfig.__dataclass_fields__
-    config = DpoStageConfig(**{name: getattr(given, name) for name in names})
+    config, out = read_settings(DpoStageConfig, DpoArgs, args, prog=prog)
     source = config.task or str(config.data or config.store)
-    dpo(config, given.out or default_directory(config.direct.loss, source))
+    dpo(config, out or default_directory(config.direct.loss, source))
 
 
 def dpo(config: DpoStageConfig, out: Path) -> None:
     """One run, begun or resumed."""
     import copy
 
-    from prefrl.commands.lm_pictures import draw_stage
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
-    from prefrl.loop.rundir import RunDir
 
     kto = config.direct.loss == "kto"
     policy, tokenizer = load_policy(config.model, offline=config.offline)
@@ -109,22 +100,16 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     fitted = objective(train)
     aside = objective(held_out) if len(held_out) > kto else None
 
-    run = RunDir.prepare(out, config)
-    if finished(run):
-        return
-    Stage(
-        run=run,
+    how = f"{config.direct.loss.upper()} · beta {config.direct.beta}"
+    run_stage(
+        config,
+        out,
         fits=[Fit(fitted, config.optim)],
         held_out=lambda: held_out_figures(aside),
         finish=lambda path: save_model(policy, tokenizer, path),
-        checkpoint_every=config.checkpoint_every,
-        picture=lambda run: draw_stage(
-            run,
-            KTO_PANELS if kto else PANELS,
-            title=f"{config.direct.loss.upper()} · beta {config.direct.beta} · {len(train)} labels "
-            f"· seed {config.optim.seed}",
-        ),
-    ).execute()
+        panels=KTO_PANELS if kto else PANELS,
+        title=f"{how} · {len(train)} labels",
+    )
 
 
 PANELS = {

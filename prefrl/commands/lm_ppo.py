@@ -15,9 +15,9 @@ from prefrl.commands.lm_stage import (
     finished,
     load_policy,
     model_in,
+    read_settings,
     task_or_data,
 )
-from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 from prefrl.language.config import LanguageConfig
 
@@ -94,13 +94,11 @@ class LmPPOArgs(LmPPOConfig):
 
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then learn."""
-    given = parse(LmPPOArgs, args, prog=prog, default=LmPPOArgs())
-    if not given.model or not given.reward:
+    config, out = read_settings(LmPPOConfig, LmPPOArgs, args, prog=prog)
+    if not config.model or not config.reward:
         raise UserError(f"wanted `{prog} --model RUN --reward RUN`, a policy and a reward model")
-    names = LmPPOConfig.__dataclass_fields__
-    config = LmPPOConfig(**{name: getattr(given, name) for name in names})
     how = "ppo" if config.lm.advantage == "critic" else config.lm.advantage
-    ppo(config, given.out or default_directory(how, config.task or str(config.data)))
+    ppo(config, out or default_directory(how, config.task or str(config.data)))
 
 
 def ppo(config: LmPPOConfig, out: Path) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefrl.commands.lm_stage import (
-    Stage,
     check_positions,
     default_directory,
-    finished,
     held_out_split,
     limits_for,
     load_policy,
+    read_settings,
+    run_stage,
 )
-from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
@@ -31,7 +29,13 @@ if TYPE_CHECKING:
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.loop.rundir import RunDir
 
-log = logging.getLogger(__name__)
+PANELS = {
+    "Negative log-likelihood, nats a label": {
+        "fit/loss": "fitted on",
+        "fit/held_out_loss": "held out",
+    },
+    "Pairs in the right order": {"fit/accuracy": "fitted on", "fit/held_out_accuracy": "held out"},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +56,20 @@ class AnnotatorConfig:
     length_bias: float = 0.0
     """What a word is worth to the annotator, in nats."""
 
+    def __post_init__(self) -> None:
+        if self.labels < 1:
+            raise UserError(f"annotator.labels: got {self.labels}, wanted 1 or more")
+        if not 2 <= self.completions <= 6:
+            raise UserError(
+                f"annotator.completions: got {self.completions}, wanted 2, or 3 to 6 for rankings"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardStageConfig:
     """Settings of a reward model of text."""
 
-    model: str
+    model: str = ""
     """The SFT model: a run of `prefrl lm sft`, or a checkpoint by path or name."""
     task: str = ""
     """A task whose completions are written and annotated here: reviews, docstrings."""
@@ -85,26 +97,19 @@ class RewardStageConfig:
 class RewardArgs(RewardStageConfig):
     """Fit a reward model on labels about completions."""
 
-    model: str = ""
-    """The SFT model: a run of `prefrl lm sft`, or a checkpoint by path or name."""
     out: Path | None = None
     """Run directory; the same command with the same one goes on."""
 
 
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then fit."""
-    given = parse(RewardArgs, args, prog=prog, default=RewardArgs())
-    if not given.model:
-        raise UserError(f"no model: wanted `{prog} --model RUN`, the run of `prefrl lm sft`")
-    names = RewardStageConfig.__dataclass_fields__
-    config = RewardStageConfig(**{name: getattr(given, name) for name in names})
+    config, out = read_settings(RewardStageConfig, RewardArgs, args, prog=prog)
     source = config.task or str(config.data or config.store)
-    reward(config, given.out or default_directory("reward", source))
+    reward(config, out or default_directory("reward", source))
 
 
 def reward(config: RewardStageConfig, out: Path) -> None:
     """One run, begun or resumed."""
-    from prefrl.commands.lm_pictures import draw_stage
     from prefrl.language.optimise import measure
     from prefrl.language.reward import (
         RewardObjective,
@@ -138,28 +143,15 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         made.normalise_on(_reference(config, policy, tokenizer, prompts, limits))
         made.save(path, tokenizer)
 
-    run = RunDir.prepare(out, config)
-    if finished(run):
-        return
-    Stage(
-        run=run,
+    run_stage(
+        config,
+        out,
         fits=fits,
         held_out=measured,
         finish=finish,
-        checkpoint_every=config.checkpoint_every,
-        picture=lambda run: draw_stage(
-            run,
-            {
-                "Negative log-likelihood, nats a label": {
-                    "fit/loss": "fitted on", "fit/held_out_loss": "held out",
-                },
-                "Pairs in the right order": {
-                    "fit/accuracy": "fitted on", "fit/held_out_accuracy": "held out",
-                },
-            },
-            title=f"Reward model · {len(train)} labels · seed {config.optim.seed}",
-        ),
-    ).execute()  # fmt: skip
+        panels=PANELS,
+        title=f"Reward model · {len(train)} labels",
+    )
 
 
 def labels_for(
@@ -205,8 +197,6 @@ def annotate(
     from prefrl.language.tasks.docstrings import RUBRIC
 
     K = config.completions
-    if not 2 <= K <= 6:
-        raise UserError(f"annotator.completions: got {K}, wanted 2, or 3 to 6 for rankings")
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(task.prompts), size=config.labels)
     prompts = [task.prompts[int(i)] for i in chosen]

@@ -7,19 +7,27 @@ from pathlib import Path
 
 from prefrl.commands.lm_stage import (
     ModelArgs,
-    Stage,
     check_positions,
     default_directory,
-    finished,
     held_out_figures,
     held_out_split,
     limits_for,
     load_policy,
+    read_settings,
+    run_stage,
     task_or_data,
 )
-from prefrl.commands.parse import parse
+from prefrl.errors import UserError
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
+
+PANELS = {
+    "Cross-entropy, nats a token": {"fit/loss": "fitted on", "fit/held_out_loss": "held out"},
+    "Tokens guessed right": {
+        "fit/token_accuracy": "fitted on",
+        "fit/held_out_token_accuracy": "held out",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,22 +68,20 @@ class SftArgs(SftConfig):
 
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then fit."""
-    given = parse(SftArgs, args, prog=prog, default=SftArgs())
-    config = SftConfig(**{name: getattr(given, name) for name in SftConfig.__dataclass_fields__})
-    out = given.out or default_directory("sft", config.task or str(config.data))
-    sft(config, out)
+    config, out = read_settings(SftConfig, SftArgs, args, prog=prog)
+    sft(config, out or default_directory("sft", config.task or str(config.data)))
 
 
 def sft(config: SftConfig, out: Path) -> None:
     """One run, begun or resumed."""
-    from prefrl.commands.lm_pictures import draw_stage
     from prefrl.language.data import chat_template, read_demonstrations
     from prefrl.language.encoded import Encoded, encode_demonstrations
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
-    from prefrl.loop.rundir import RunDir
 
+    if config.demonstrations < 1:
+        raise UserError(f"demonstrations: got {config.demonstrations}, wanted 1 or more")
     task = task_or_data(config.task, config.data)
     limits = limits_for(config.limits, task)
     model, tokenizer = load_policy(
@@ -98,26 +104,12 @@ def sft(config: SftConfig, out: Path) -> None:
         )
 
     aside = SftObjective(model, part(held_out)) if held_out else None
-
-    run = RunDir.prepare(out, config)
-    if finished(run):
-        return
-    Stage(
-        run=run,
+    run_stage(
+        config,
+        out,
         fits=[Fit(SftObjective(model, part(train)), config.optim)],
         held_out=lambda: held_out_figures(aside),
         finish=lambda path: save_model(model, tokenizer, path),
-        checkpoint_every=config.checkpoint_every,
-        picture=lambda run: draw_stage(
-            run,
-            {
-                "Cross-entropy, nats a token": {
-                    "fit/loss": "fitted on", "fit/held_out_loss": "held out",
-                },
-                "Tokens guessed right": {
-                    "fit/token_accuracy": "fitted on", "fit/held_out_token_accuracy": "held out",
-                },
-            },
-            title=f"SFT · {config.task or config.data} · seed {config.optim.seed}",
-        ),
-    ).execute()  # fmt: skip
+        panels=PANELS,
+        title=f"SFT · {config.task or config.data}",
+    )

@@ -6,18 +6,20 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from prefrl.commands.lm_pictures import Panel
     from prefrl.language.encoded import Limits
-    from prefrl.language.optimise import Fit, Objective
+    from prefrl.language.optimise import Fit, Objective, OptimConfig
     from prefrl.language.tasks import TextTask
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.loop.rundir import RunDir
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 NEW_MODELS = ("llama", "gpt2")
 MODEL = "model"  # the finished model within a run directory
 Figures = dict[str, float]
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,30 @@ class ModelArgs:
     positions: int = 128
     """Tokens of prompt and completion together."""
 
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "positions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"new.{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.width % (2 * self.heads):  # rotary positions turn pairs of numbers
+            raise UserError(
+                f"new.width: got {self.width}, wanted a multiple of {2 * self.heads}, twice "
+                "new.heads"
+            )
+
+
+def read_settings(
+    settings: type[C], arguments: type[C], args: Sequence[str], *, prog: str
+) -> tuple[C, Path | None]:
+    """Settings of a stage, and its run directory if one was named.
+
+    Args:
+        settings: what `config.toml` keeps.
+        arguments: the same and `out`, all with defaults: what can be typed.
+    """
+    given: Any = parse(arguments, args, prog=prog, default=arguments())
+    names = [field.name for field in fields(settings)]  # type: ignore[arg-type]
+    return settings(**{name: getattr(given, name) for name in names}), given.out
+
 
 def load_policy(
     path: str, *, offline: bool, new: ModelArgs | None = None, task: TextTask | None = None,
@@ -48,8 +75,10 @@ def load_policy(
     """A checkpoint by path or name, the model of a run directory, or a new small one.
 
     Raises:
-        UserError: a new model where there is none to be, or no tokenizer for it.
+        UserError: none was named, or a new one where there is none to be.
     """
+    if not path:
+        raise UserError("no model: wanted --model RUN, the run of `prefrl lm sft`, or a checkpoint")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each file loaded
     from prefrl.language.models import load_model, new_model
     from prefrl.language.tokenizer import load_tokenizer
@@ -117,8 +146,15 @@ def check_positions(model: nn.Module, limits: Limits) -> None:
 
 
 def held_out_split(count: int, share: float, *, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to fit on and to hold out: a share of them, at least one where there are two."""
+    """Indices to fit on and to hold out: a share of them, at least one where there are two.
+
+    Raises:
+        UserError: a share that is none, or leaves nothing to fit on.
+    """
     import numpy as np
+
+    if not 0 <= share < 1:
+        raise UserError(f"held_out: got {share}, wanted 0 to below 1")
 
     order = np.random.default_rng(seed).permutation(count).tolist()
     held_out = min(max(round(share * count), 1), count - 1) if share > 0 else 0
@@ -148,7 +184,6 @@ class Stage:
     finish: Callable[[Path], None]
     checkpoint_every: int
     picture: Callable[[RunDir], object]
-    _seconds: float = field(default=0.0, init=False)
 
     @property
     def step(self) -> int:
@@ -246,6 +281,52 @@ class Stage:
         self.finish(temporary)
         temporary.rename(final)
         log.info("%s", final)
+
+
+class FitSettings(Protocol):
+    """What every stage that fits has among its settings."""
+
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+
+
+def run_stage(
+    config: FitSettings,
+    out: Path,
+    *,
+    fits: Sequence[Fit],
+    held_out: Callable[[], Figures],
+    finish: Callable[[Path], None],
+    panels: Mapping[str, Panel],
+    title: str,
+) -> None:
+    """Begin the run `out`, go on with it, or see that it is finished.
+
+    Args:
+        panels: of the picture, as `draw_stage` reads them.
+        title: above it, before the seed.
+
+    Raises:
+        UserError: checkpoints at no interval, before anything is created.
+    """
+    if config.checkpoint_every < 1:
+        raise UserError(f"checkpoint_every: got {config.checkpoint_every}, wanted 1 or more")
+    from prefrl.commands.lm_pictures import draw_stage
+    from prefrl.loop.rundir import RunDir
+
+    run = RunDir.prepare(out, config)
+    if finished(run):
+        return
+    Stage(
+        run=run,
+        fits=fits,
+        held_out=held_out,
+        finish=finish,
+        checkpoint_every=config.checkpoint_every,
+        picture=lambda run: draw_stage(run, panels, title=f"{title} · seed {config.optim.seed}"),
+    ).execute()
 
 
 def default_directory(stage: str, name: str) -> Path:

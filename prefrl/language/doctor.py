@@ -13,7 +13,7 @@ from prefrl.language.models import completion_logits, next_token_logp
 from prefrl.language.policy import LanguagePolicy
 from prefrl.language.terms import TextExperience
 
-SURE = 6.0  # standard errors
+SURE = 6.0  # standard errors; in log-likelihood SURE**2 / 2, the same for a normal distribution
 TEMPERATURES = torch.linspace(math.log(0.1), math.log(4.0), 38).exp().tolist()
 RATIO = {"fp32": 1e-4, "bf16": 3e-2}
 EXPLODED = 100.0  # nats per sequence, where no target is given
@@ -68,6 +68,11 @@ def sampling(policy: LanguagePolicy, experience: TextExperience) -> list[Finding
     If they were, the surprise -log p of a token is its entropy on average, whatever came
     before, so that the sum of the differences is 0 within its standard error. It needs no more
     than the completions.
+
+    A policy that is all but sure may never have said what it all but never says, and most of its
+    entropy is in that: the sum is then many of its own standard errors below 0, and proves
+    nothing. So likelihoods decide. Another temperature raises that of tokens which the policy did
+    draw by a factor of x with a probability of at most 1 / x, whatever their distribution.
     """
     z = surprise(experience.rollout.logp, experience.entropy, experience.rollout.mask)
     if abs(z) < SURE:
@@ -81,6 +86,8 @@ def sampling(policy: LanguagePolicy, experience: TextExperience) -> list[Finding
         why = f"{cut}, where all tokens should have their chance: set top_k 0 and top_p 1"
         return [Finding(name="truncated", what=what, why=why)]
     at = policy.sampling.temperature
+    if drawn.likelihood(best) - drawn.likelihood(at) < SURE**2 / 2:
+        return []
     if abs(drawn.surprise(best)) < SURE / 2 and not math.isclose(best, at, rel_tol=0.05):
         why = (
             f"they were drawn at temperature {best:.2f} and are trained at {at:g}: use one "
@@ -131,9 +138,11 @@ class _Drawn:
 
     def likeliest_temperature(self) -> float:
         """Under which these tokens are likeliest."""
-        rows = torch.arange(len(self.token), device=self.token.device)
-        likelihoods = [self.logp(t)[rows, self.token].sum().item() for t in TEMPERATURES]
-        return float(TEMPERATURES[likelihoods.index(max(likelihoods))])
+        return float(max(TEMPERATURES, key=self.likelihood))
+
+    def likelihood(self, temperature: float) -> float:
+        """Its logarithm, of all these tokens."""
+        return self.logp(temperature).gather(1, self.token.unsqueeze(1)).sum().item()
 
     def surprise(self, temperature: float) -> float:
         """What is left of it there."""

@@ -1,7 +1,8 @@
 """Reward models of text: the SFT model's trunk with one number, read at the end token.
 
 Fitted on preferences, rankings and ratings alike (`prefrl.language.verdicts`). An ensemble has E
-members, each its own trunk and head; the learned reward of a completion is
+members, each its own trunk and head, fitted on its own bootstrap of the labels, as the ensembles
+of games are (`prefrl.rewards.bank`); the learned reward of a completion is
 
     mean over members of the normalised score  -  pessimism * their standard deviation
 
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ from prefrl.language.records import Completion, TextLabel
 from prefrl.language.tokenizer import Tokenizer
 from prefrl.language.tokens import Completions
 from prefrl.language.verdicts import RankingLoss, pair_accuracy, read_verdicts, verdict_loss
+from prefrl.rewards import bootstrap_counts
 
 ABOUT, WEIGHTS = "text_reward.json", "text_reward.safetensors"
 CHUNK = 256  # completions a forward when scoring
@@ -271,19 +274,42 @@ class RewardObjective:
 def fit_reward(
     model: TextRewardModel, data: EncodedLabels, config: OptimConfig
 ) -> list[dict[str, float]]:
-    """Fit every member, each in an order of its own; the last figures of each."""
+    """Fit every member to the end; the last figures of each."""
     return [_to_end(fit) for fit in member_fits(model, data, config)]
 
 
 def member_fits(model: TextRewardModel, data: EncodedLabels, config: OptimConfig) -> list[Fit]:
-    """One fit for each member; they differ in their head and in the order of the labels."""
+    """One fit for each member; they differ in their head, their labels and the order of those.
+
+    Of several members each sees a bootstrap of the labels; one alone sees every label once.
+
+    Raises:
+        UserError: so few labels that a member would see none of them.
+    """
+    E = model.config.members
+    seen = _bootstraps(data.labels, E) if E > 1 else [list(range(len(data)))]
     return [
         Fit(
-            RewardObjective(member, data, model.config),  # type: ignore[arg-type]
-            replace(config, seed=config.seed * model.config.members + e),
+            RewardObjective(member, data.part(index), model.config),  # type: ignore[arg-type]
+            replace(config, seed=config.seed * E + e),
         )
-        for e, member in enumerate(model.members)
+        for e, (member, index) in enumerate(zip(model.members, seen, strict=True))
     ]
+
+
+def _bootstraps(labels: Sequence[TextLabel], members: int) -> list[list[int]]:
+    """[E] the labels that each member sees, those twice that it drew twice.
+
+    All answers about the same completions are drawn, or left out, together.
+    """
+    about = [json.dumps([x.prompt, *sorted(c.text for c in x.completions)]) for x in labels]
+    counts = np.stack([bootstrap_counts(query, members) for query in about], axis=1)
+    if not counts.any(1).all():
+        raise UserError(
+            f"members: got {members} and {len(labels)} labels, of which one member would see "
+            "none; wanted more labels, or 1 member"
+        )
+    return [np.repeat(np.arange(len(labels)), drawn).tolist() for drawn in counts]
 
 
 def _to_end(fit: Fit) -> dict[str, float]:

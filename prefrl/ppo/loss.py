@@ -63,6 +63,13 @@ class PPOConfig:
         for name in ("gamma", "lam", "lr_end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"ppo.{name}: got {getattr(self, name)}, wanted 0 to 1")
+        for name in ("value_coef", "entropy_coef"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"ppo.{name}: got {getattr(self, name)}, wanted 0 or more")
+        for name in ("value_clip", "target_kl"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"ppo.{name}: got {value}, wanted more than 0, or none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,11 @@ from torch import nn
 
 from prefrl.language import doctor
 from prefrl.language.collect import generate
+from prefrl.language.encoded import Limits, encode_demonstrations
+from prefrl.language.optimise import OptimConfig, fit_to_end
 from prefrl.language.policy import Sampling
+from prefrl.language.records import Demonstration
+from prefrl.language.sft import SftObjective
 from prefrl.language.terms import TextExperience
 from prefrl.language.tokens import Completions
 from prefrl.language.trainer import LanguageTrainer
@@ -32,7 +36,15 @@ def trainer(**changes: Any) -> LanguageTrainer:
     return LanguageTrainer(network, tokenizer(), config(max_tokens=8, **changes), seed=0)
 
 
-def said_at(of: LanguageTrainer, temperature: float, **bent: Any) -> Completions:
+def surer(of: LanguageTrainer) -> None:
+    """Taught one answer until it says it all but always."""
+    demos = [Demonstration(prompt=prompt, completion="e f g a b c") for prompt in ("a b", "c")]
+    texts = encode_demonstrations(demos, tokenizer(), limits=Limits())
+    config = OptimConfig(lr=3e-2, batch=2, epochs=50)
+    fit_to_end(SftObjective(of.policy.model, texts), config)
+
+
+def said_at(of: LanguageTrainer, temperature: float, *, seed: int = 0, **bent: Any) -> Completions:
     """400 completions from a sampler of another temperature, or bent otherwise."""
     sampling = Sampling(temperature=temperature, never_said=tokenizer().never_said)
     return generate(
@@ -41,7 +53,7 @@ def said_at(of: LanguageTrainer, temperature: float, **bent: Any) -> Completions
         sampling=sampling,
         tokenizer=tokenizer(),
         max_tokens=8,
-        generator=torch.Generator().manual_seed(0),
+        generator=torch.Generator().manual_seed(seed),
     )
 
 
@@ -84,6 +96,26 @@ def test_samples_of_the_same_temperature_are_not_complained_about() -> None:
     of = trainer()
     of.take(said_at(of, 1.0))
     assert of.findings == []
+
+
+def test_a_policy_that_is_all_but_sure_of_every_token_is_not_complained_about() -> None:
+    # what it hardly ever says adds most of the entropy, and may not come up in 400 completions
+    of = trainer()
+    surer(of)
+    deviations = []
+    for seed in range(3):
+        read = of.take(said_at(of, 1.0, seed=seed))
+        rollout = read.rollout
+        deviations.append(doctor.surprise(rollout.logp, read.entropy, rollout.mask))
+    assert min(deviations) < -doctor.SURE
+    assert of.findings == []
+
+
+def test_an_all_but_sure_policy_that_was_drawn_hotter_is_still_found() -> None:
+    of = trainer()
+    surer(of)
+    of.take(said_at(of, 4.0))
+    assert names(of) == ["temperature"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ from prefrl.language.optimise import (
     fit_to_end,
     measure,
 )
-from prefrl.language.records import Completion, Demonstration, TextLabel, pair
+from prefrl.language.records import Completion, Demonstration, Preference, TextLabel, pair
 from prefrl.language.reward import (
     EncodedLabels,
     RewardObjective,
@@ -39,10 +40,12 @@ from prefrl.language.reward import (
     encode_labels,
     fit_reward,
     load_text_reward,
+    member_fits,
     score_texts,
 )
 from prefrl.language.sft import SftObjective, language_loss
 from prefrl.language.tokens import Completions
+from prefrl.rewards import bootstrap_counts
 from tests.language.texts import LIMITS, model, pairs, tokenizer
 
 DEMOS = [
@@ -253,6 +256,43 @@ def test_a_reward_model_learns_pairs_and_rankings() -> None:
         fit_reward(made, data, OptimConfig(lr=1e-2, batch=4, epochs=20))
         good, bad, very_good = made.score(data.part([6]).texts.batch(range(3))).tolist()
         assert very_good > good > bad
+
+
+def test_members_see_the_bootstraps_of_the_games_and_one_alone_sees_every_label() -> None:
+    labels = [pair("film is", " ".join(["good"] * (i + 1)), "bad") for i in range(6)]
+    data = encode_labels(labels, tokenizer(), limits=LIMITS)
+
+    def seen(members: int) -> list[list[TextLabel]]:
+        made = TextRewardModel.from_sft(model(), TextRewardConfig(members=members), seed=0)
+        return [list(fit.objective.data.labels)  # type: ignore[attr-defined]
+                for fit in member_fits(made, data, OptimConfig(lr=1e-3))]  # fmt: skip
+
+    assert seen(1) == [labels]
+    about = [json.dumps(["film is", *sorted(c.text for c in x.completions)]) for x in labels]
+    wanted = [[int(bootstrap_counts(name, 3)[e]) for name in about] for e in range(3)]
+    assert len({tuple(counts) for counts in wanted}) == 3
+    assert [[drawn.count(x) for x in labels] for drawn in seen(3)] == wanted
+
+
+def test_both_answers_about_a_pair_are_drawn_together() -> None:
+    first, other = Completion(text="film"), Completion(text="book")
+    texts = {"prompt": "film is", "verdict": Preference(second=0.0)}
+    twice = [
+        TextLabel(completions=(first, other), **texts),  # type: ignore[arg-type]
+        TextLabel(completions=(other, first), **texts),  # type: ignore[arg-type]
+    ]
+    data = encode_labels([*twice, *pairs()], tokenizer(), limits=LIMITS)
+    made = TextRewardModel.from_sft(model(), TextRewardConfig(members=4), seed=0)
+    fits = member_fits(made, data, OptimConfig(lr=1e-3))
+    drawn = [list(fit.objective.data.labels) for fit in fits]  # type: ignore[attr-defined]
+    assert [d.count(twice[0]) for d in drawn] == [d.count(twice[1]) for d in drawn]
+
+
+def test_a_member_without_labels_is_refused() -> None:
+    made = TextRewardModel.from_sft(model(), TextRewardConfig(members=4), seed=0)
+    data = encode_labels(pairs(1), tokenizer(), limits=LIMITS)
+    with pytest.raises(UserError, match="members: got 4 and 1 labels"):
+        member_fits(made, data, OptimConfig(lr=1e-3))
 
 
 def test_each_completion_of_a_ranking_is_read_once() -> None:

@@ -164,3 +164,19 @@ def test_masked_mean_ignores_nan_under_the_mask() -> None:
 def test_impossible_settings_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"ppo\.{name}: got {value}, wanted"):
         PPOConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ({"lr": 0.0}, r"ppo\.lr: got 0\.0, wanted more than 0"),
+        ({"gamma": 1.1}, r"ppo\.gamma: got 1\.1, wanted 0 to 1"),
+        ({"entropy_coef": -0.01}, r"ppo\.entropy_coef: got -0\.01, wanted 0 or more"),
+        ({"value_coef": math.nan}, r"ppo\.value_coef: got nan, wanted 0 or more"),
+        ({"value_clip": 0.0}, r"ppo\.value_clip: got 0\.0, wanted more than 0, or none"),
+        ({"target_kl": -1.0}, r"ppo\.target_kl: got -1\.0, wanted more than 0, or none"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict[str, float], wanted: str) -> None:
+    with pytest.raises(UserError, match=wanted):
+        PPOConfig(**setting)

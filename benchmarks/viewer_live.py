@@ -273,6 +273,7 @@ def _see_around(person: Person, camera: Camera) -> None:
     for keys, name in ((("space", "minus"), "paused"), (("n",), "note"), (("F1",), "help")):
         for key in keys:
             person.display.press(key)
+        time.sleep(1)  # else what is new may be what lay below the screen before
         camera(person.display, name)
         person.display.press("space" if name == "paused" else "Escape")
         time.sleep(1)

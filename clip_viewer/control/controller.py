@@ -252,10 +252,10 @@ class Controller:
                 self.session.count(viewing.seconds, mark)
             if outcome == "stale":
                 self.say("this question was withdrawn; your answer is kept")
-            self.shelf.done(question.item)
             self.shelf.refill()
             self._ask_progress()
 
+        self.shelf.done(question.item)  # at once: a slow store must not have it asked again
         self.clerk.call(lambda seat: seat.at.submit(assignment, reply, viewing), stored)
 
     def skip(self, item: Item) -> None:

@@ -581,6 +581,18 @@ def test_the_next_question_is_shown_only_once_the_answer_is_stored():
     assert not r.controller.view().header.unsaved
 
 
+def test_what_was_answered_is_not_asked_again_while_it_is_being_stored():
+    r = room(pairs(4)).begin()
+    r.answer(LEFT)  # the first
+    shown = r.controller.screen
+    r.wait(1)
+    r.controller.clerk.stuck = True
+    r.tap(LEFT)  # the second; the store is slow
+    r.controller.pass_over(r.controller.shelf.front)  # what a skip does that comes meanwhile
+    assert r.controller.screen is not shown
+    assert r.controller.screen.item.assignment.query == pairs(4)[3]
+
+
 def test_a_damaged_clip_is_flagged_once_and_left_by_enter():
     r = room(pairs(2))
     r.library.clips[segment_id(1)] = DamagedStore("the clip is not what was written")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from prefrl.errors import UserError
@@ -102,13 +103,21 @@ def optimiser_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def load_optimiser(optimiser: Any, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` took; groups keep the settings of the config."""
+    """Put back what `optimiser_tensors` took; groups keep the settings of the config.
+
+    Moments get the memory layout of their parameter: fused Adam pairs the two address by address,
+    and files hold no layout such as channels last.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, entry in optimiser.state.items():
+        for name, value in entry.items():
+            if value.shape == parameter.shape:
+                entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _sha256(path: Path) -> str:

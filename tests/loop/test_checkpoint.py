@@ -168,6 +168,19 @@ def test_an_optimiser_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert torch.equal(layer.bias, again.bias)
 
 
+def test_moments_follow_the_memory_layout_of_their_parameter() -> None:
+    """Fused Adam walks both by address; saved tensors are always contiguous."""
+    weight = torch.nn.Parameter(torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last))
+    adam = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.randn_like(weight)
+    adam.step()
+    saved = {k: v.clone().contiguous() for k, v in optimiser_tensors(adam.state_dict()).items()}
+    load_optimiser(adam, saved)
+    moment = adam.state[weight]["exp_avg"]
+    assert moment.stride() == weight.stride()
+    assert torch.equal(moment, saved["0.exp_avg"])
+
+
 def test_a_fresh_optimiser_has_nothing_to_save() -> None:
     layer = torch.nn.Linear(1, 1)
     fresh = torch.optim.Adam(layer.parameters(), lr=0.5)

@@ -148,6 +148,29 @@ def test_a_run_that_is_stopped_and_resumed_ends_bit_identical(
     assert [untimed(r) for r in one] == [untimed(r) for r in other]
 
 
+def test_a_run_on_pixels_goes_on_bit_identical(tmp_path: Path) -> None:
+    game = recipe_for("ALE/Pong-v5")
+    short = dataclasses.replace(
+        game,
+        num_envs=2,
+        rollout_steps=32,
+        steps=576,
+        labels=8,
+        checkpoint_every=256,
+        queries=dataclasses.replace(game.queries, initial=0.5, every=64, pool=8),
+    )
+    with running(tmp_path / "alone", short) as run:
+        learn(run)
+        assert run.ppo.optimiser.state
+        alone = weights(run)
+    with running(tmp_path / "stopped", short) as run:
+        learn(run, stop=StopAt(run, 448))
+        assert run.model.fitted
+    with running(tmp_path / "stopped", short) as run:
+        learn(run)
+        assert same(weights(run), alone)
+
+
 class StopAt(Stop):
     """Asks to stop once the run has reached a step."""
 

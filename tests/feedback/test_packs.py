@@ -335,6 +335,7 @@ def test_the_commands_pack_and_merge(
     assert main(["pack", "run", "--out", "eve.zip"]) == 2  # all that is open is out
     assert "nothing to pack" in capsys.readouterr().err
     assert main(["pack", "run", "--recall"]) == 0
+    assert "6 queries are asked here again" in capsys.readouterr().out  # gold is not held back
     assert main(["pack", "run", "--out", "eve.zip", "--queries", "2", "--for", "eve"]) == 0
     assert "eve.zip: 4 queries" in capsys.readouterr().out  # a gold and a practice item on top
     answered(unpack(Path("eve.zip")), 2, rater="eve")

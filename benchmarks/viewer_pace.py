@@ -28,7 +28,7 @@ from clip_viewer.control.clerk import Clerk
 from clip_viewer.control.controller import Controller
 from clip_viewer.control.drawing import Drawer
 from clip_viewer.control.questions import FLASH_SECONDS, LEAST_SECONDS, Question
-from clip_viewer.show.window import FRAME_MS, Window
+from clip_viewer.show.window import FRAME_MS, SIZE, Window
 from prefrl.commands.rate import RunPlace
 from prefrl.feedback import FeedbackStore, Provenance, Query, Segment
 
@@ -96,7 +96,7 @@ def answer_all(run: Path, *, count: int) -> list[float]:
 
     clerk, drawer = Clerk(opened), Drawer(draw, directory=run)
     controller = Controller(clerk=clerk, drawer=drawer, name="pace")
-    window = Window(controller)
+    window = Window(controller, size=SIZE)
     try:
         _press(window, pygame.K_RETURN)
         _until(window, lambda: type(controller.screen).__name__ == "Instructions")

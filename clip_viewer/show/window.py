@@ -27,11 +27,11 @@ class Window:
 
     Args:
         scale: of letters and buttons.
-        size: in pixels.
+        size: in pixels; None: 1280 x 800, or as much of it as the screen holds.
     """
 
     def __init__(
-        self, controller: Controller, *, scale: float = 1.0, size: tuple[int, int] = SIZE
+        self, controller: Controller, *, scale: float = 1.0, size: tuple[int, int] | None = None
     ) -> None:
         check_pygame()
         try:
@@ -42,8 +42,8 @@ class Window:
             ) from None
         pygame.font.init()
         self.controller, self.scale = controller, scale
-        self._size, self._full, self._hidden = size, False, False
-        self._surface = pygame.display.set_mode(size, pygame.RESIZABLE)
+        self._size, self._full, self._hidden = size or _size_here(), False, False
+        self._surface = pygame.display.set_mode(self._size, pygame.RESIZABLE)
         pygame.display.set_caption("prefrl rate")
         self._pads: Pads | None = None  # looking for pads takes time: after the first picture
         self._repeats = self._swallows = False
@@ -230,6 +230,12 @@ WINDOW = (
     pygame.WINDOWEXPOSED,
     pygame.VIDEORESIZE,
 )
+
+
+def _size_here() -> tuple[int, int]:
+    """In which a window opens: no larger than the first screen."""
+    (width, height), *_ = pygame.display.get_desktop_sizes()
+    return min(SIZE[0], width), min(SIZE[1], height)
 
 
 def check_pygame() -> None:

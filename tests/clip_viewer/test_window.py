@@ -113,6 +113,14 @@ def test_the_arrows_answer(person, key, choice):
     assert p.replies == [Comparison(choice=choice)]
 
 
+def test_a_window_opens_no_larger_than_the_screen(person, monkeypatch):
+    person(room(pairs(1)))
+    assert pygame.display.get_window_size() == (1024, 768)  # SDL's dummy screen
+    monkeypatch.setattr("pygame.display.get_desktop_sizes", lambda: [(3840, 2160)])
+    person(room(pairs(1)))
+    assert pygame.display.get_window_size() == (1280, 800)
+
+
 def test_every_key_of_the_legend_does_something(person):
     p = person(room(pairs(9))).begin()
     play = p.room.controller.screen.play

@@ -108,6 +108,7 @@ ROBOTS = (
         prefer="Prefer the pole upright for longer.",
         true_reward="1 while the pole stands within 0.2 rad, else -1",
         unhealthy_penalty=1.0,
+        default_camera_config={"trackbodyid": 0, "distance": 3.2},  # 2.04 hides the rail's ends
     ),
     _robot(
         "InvertedDoublePendulum-v5",

@@ -22,7 +22,7 @@ Draw = Callable[[bytes], tuple[np.ndarray, float]]
 
 A module's function, since another process imports it.
 """
-LONGEST = 60.0  # seconds for one clip; robots take 0.15 a frame without a graphics card
+LONGEST = 60.0  # seconds for one clip; robots take 0.01 a frame without a graphics card
 LOOK = 0.1  # seconds between two looks at whether it is still wanted
 MAX_BYTES = 256 * 2**20  # of one clip
 

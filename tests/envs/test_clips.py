@@ -170,6 +170,20 @@ def test_a_robot_clip_is_drawn_from_its_states():
     venv.close()
 
 
+@pytest.mark.parametrize("place", [-1.0, 1.0])
+def test_the_cart_of_the_pendulum_is_seen_at_both_ends_of_its_rail(place):
+    states = np.array([[place, 0.0, 0.0, 0.0]], np.float32)
+    task = find_task("InvertedPendulum-v5")
+    try:
+        (frame,) = drawer(task)(task, {}, 0, states, 0, masked=True)
+    except Exception as error:  # whatever a machine without EGL raises
+        pytest.skip(f"no EGL here: {error}")
+    red, green, blue = np.moveaxis(frame.astype(int), -1, 0)
+    yellow = (red > 50) & (green > 50) & (blue < 30)
+    assert yellow.sum() > 500
+    assert not yellow[:, [0, -1]].any(), "all of it"
+
+
 def test_a_recipe_keeps_what_was_logged_when_the_environment_restarts():
     venv, _ = played("prefrl/Dot-v0", 20)
     recipe = venv.clip_recipe(env=0, start=3, steps=10)

@@ -157,8 +157,8 @@ class Waiting(Page):
             return "Opening the run."
         if progress.heartbeat_age is None:
             return (
-                "No trainer has been seen here. Start `prefrl train`, or leave: everything that "
-                "was asked is answered."
+                "Everything that was asked is answered, and no trainer is at work here that would "
+                "ask more. Thank you: you may leave."
             )
         age = progress.heartbeat_age
         if age > LATE:

@@ -55,7 +55,7 @@ def test_without_clips_it_waits_and_goes_on_by_itself():
 
 
 @pytest.mark.parametrize(
-    ("age", "said"), [(4.0, "at work"), (200.0, "3 min ago"), (None, "No trainer")]
+    ("age", "said"), [(4.0, "at work"), (200.0, "3 min ago"), (None, "no trainer")]
 )
 def test_waiting_says_how_the_trainer_is(age, said):
     r = room([])

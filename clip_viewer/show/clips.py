@@ -45,7 +45,7 @@ def fit(width: int, height: int, room: tuple[int, int]) -> Fit:
 def draw_question(pen: Pen, area: Rect, body: QuestionBody) -> None:
     """What is asked, the clips, and the clock they share."""
     top = draw_asked(pen, area, body)
-    below = {"rating": pen.px(64), "ranking": ranks_height(pen, area)}.get(body.form, 0)
+    below = below_height(pen, area, body)
     bottom = area.bottom - below
     bar = pen.px(26) if body.position is not None else 0
     room = Rect(area.left, top, area.width, max(bottom - bar - top, 1))
@@ -54,13 +54,22 @@ def draw_question(pen: Pen, area: Rect, body: QuestionBody) -> None:
     whole = shown[0].unionall(shown[1:])
     if body.position is not None:
         _draw_clock(pen, Rect(whole.left, whole.bottom, whole.width, bar), body)
-    if body.form == "rating":
-        _draw_scale(pen, Rect(area.left, bottom, area.width, below), body)
-    elif body.form == "ranking" and below:
-        draw_ranks(pen, Rect(area.left, bottom, area.width, below), body)
+    draw_below(pen, Rect(area.left, bottom, area.width, below), body)
     draw_flash(pen, whole, shown, body)
-    if body.form == "ranking":
-        draw_dragged(pen, shown, body)
+    draw_dragged(pen, shown, body)
+
+
+def below_height(pen: Pen, area: Rect, body: QuestionBody) -> int:
+    """What a rating's scale takes, or a ranking's row of ranks."""
+    return {"rating": pen.px(64), "ranking": ranks_height(pen, area)}.get(body.form, 0)
+
+
+def draw_below(pen: Pen, area: Rect, body: QuestionBody) -> None:
+    """The scale or the row, where there is room for it."""
+    if body.form == "rating":
+        _draw_scale(pen, area, body)
+    elif body.form == "ranking" and area.height:
+        draw_ranks(pen, area, body)
 
 
 def draw_asked(pen: Pen, area: Rect, body: QuestionBody) -> int:
@@ -164,17 +173,23 @@ def _draw_placeholder(pen: Pen, area: Rect, pane: Pane) -> None:
 
 def _draw_border(pen: Pen, area: Rect, place: int, pane: Pane, body: QuestionBody) -> None:
     """What choosing it means: colour and shape; a number or a rank in a grid."""
-    colour = theme.MARKS[pane.mark] if body.form == "comparison" else theme.LINE
     hovered = body.form != "rating" and pen.zone(area, pick(place))
     around = area.inflate(2 * pen.px(4), 2 * pen.px(4))
-    if pane.aimed or pane.rank is not None:
-        colour = theme.YELLOW if pane.rank is not None else theme.SKY
-    pen.frame(around, theme.TEXT if hovered else colour, thick=4 if hovered else 3, radius=6)
+    colour = theme.TEXT if hovered else border_colour(pane, body)
+    pen.frame(around, colour, thick=4 if hovered else 3, radius=6)
     if body.form == "comparison":
         _draw_side(pen, around, place, pane.mark)
     elif body.form == "ranking":
-        pen.drawn.clips.append((area, place))
-        _draw_rank(pen, area, place, pane)
+        draw_rank(pen, area, place, pane)
+
+
+def border_colour(pane: Pane, body: QuestionBody) -> theme.Colour:
+    """What choosing it means, whether it has a rank, whether it is the next to get one."""
+    if pane.rank is not None:
+        return theme.YELLOW
+    if pane.aimed:
+        return theme.SKY
+    return theme.MARKS[pane.mark] if body.form == "comparison" else theme.LINE
 
 
 def _draw_side(pen: Pen, around: Rect, place: int, mark: Mark) -> None:
@@ -185,7 +200,9 @@ def _draw_side(pen: Pen, around: Rect, place: int, mark: Mark) -> None:
         pen.mark(mark, (x, around.centery), radius)
 
 
-def _draw_rank(pen: Pen, area: Rect, place: int, pane: Pane) -> None:
+def draw_rank(pen: Pen, area: Rect, place: int, pane: Pane) -> None:
+    """Its number, and its rank if it has one; from here on it can be dragged."""
+    pen.drawn.clips.append((area, place))
     corner = (area.left + pen.px(8), area.top + pen.px(20))
     pen.cap(str(place + 1), corner, height=BODY, colour=theme.SKY if pane.aimed else theme.LINE)
     if pane.rank is not None:

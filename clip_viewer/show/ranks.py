@@ -1,4 +1,4 @@
-"""The row of ranks below a ranking, to which clips can be dragged."""
+"""The row of ranks below a ranking, to which clips and texts can be dragged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pygame import Rect
 from ..control.material import Clip
 from ..control.views import QuestionBody
 from . import theme
-from .pen import BODY, SMALL, Pen
+from .pen import BODY, LARGE, SMALL, Pen
 
 RANKS = ("1st", "2nd", "3rd", "4th", "5th", "6th")
 TALL, LEAST = 76, 330  # of the row; of the room below which there is none
@@ -21,7 +21,7 @@ def ranks_height(pen: Pen, area: Rect) -> int:
 
 
 def draw_ranks(pen: Pen, area: Rect, body: QuestionBody) -> None:
-    """One box a rank, with small pictures of the clips that have it."""
+    """One box a rank, with small pictures of the clips that have it, or numbers of texts."""
     count, gap = len(body.slots), pen.px(12)
     wide = min(pen.px(170), (area.width - gap * (count - 1)) // max(count, 1))
     left = area.centerx - (count * (wide + gap) - gap) // 2
@@ -44,37 +44,51 @@ def _draw_rank(pen: Pen, box: Rect, rank: int, body: QuestionBody) -> None:
         if pen.dragged is None:
             at = (name.right + pen.px(10), box.centery)
             room = box.right - pen.px(8) - at[0]
-            pen.text("drag a clip", at, height=SMALL, colour=theme.FAINT, within=room)
+            pen.text("drag here", at, height=SMALL, colour=theme.FAINT, within=room)
         return
     x, tall = name.right + pen.px(10), box.height - pen.px(12)
     for place in places:
-        material = body.panes[place].material
-        if not isinstance(material, Clip):
-            continue
-        picture = _small(material, body.panes[place].frame, tall)
-        if x + picture.get_width() > box.right - pen.px(4):
+        picture = _picture(body, place, tall)
+        small = Rect(x, 0, picture.get_width() if picture else tall, tall)
+        small.centery = box.centery
+        if small.right > box.right - pen.px(4):
             break
-        small = picture.get_rect(midleft=(x, box.centery))
-        pen.surface.blit(picture, small)
+        if picture:
+            pen.surface.blit(picture, small)
+        else:
+            _draw_card(pen, small, place)
         pen.drawn.clips.append((small, place))
         x = small.right + pen.px(6)
 
 
 def draw_dragged(pen: Pen, shown: list[Rect], body: QuestionBody) -> None:
-    """The clip that the mouse drags, at the mouse; a veil over where it came from."""
+    """What the mouse drags, at the mouse; a veil over where it came from."""
     place = pen.dragged
-    if place is None or pen.pointer is None or place >= len(shown):
-        return
-    material = body.panes[place].material
-    if not isinstance(material, Clip):
+    if body.form != "ranking" or place is None or pen.pointer is None or place >= len(shown):
         return
     pen.veil(shown[place], 150)
     tall = max(round(shown[place].height * GHOST), 1)
-    picture = _small(material, body.panes[place].frame, tall)
-    picture.set_alpha(220)
-    at = picture.get_rect(center=pen.pointer)
-    pen.surface.blit(picture, at)
+    picture = _picture(body, place, tall)
+    at = picture.get_rect() if picture else Rect(0, 0, pen.px(TALL), pen.px(TALL))
+    at.center = pen.pointer
+    if picture:
+        picture.set_alpha(220)
+        pen.surface.blit(picture, at)
+    else:
+        _draw_card(pen, at, place)
     pen.frame(at.inflate(2 * pen.px(3), 2 * pen.px(3)), theme.WHITE, thick=3, radius=6)
+
+
+def _picture(body: QuestionBody, place: int, tall: int) -> pygame.Surface | None:
+    """A clip as it stands, so many pixels high; None for a text, and for what is not here."""
+    pane = body.panes[place]
+    return _small(pane.material, pane.frame, tall) if isinstance(pane.material, Clip) else None
+
+
+def _draw_card(pen: Pen, area: Rect, place: int) -> None:
+    """The number of a text, in its place."""
+    pen.panel(area, theme.HOVER, border=theme.LINE)
+    pen.text(str(place + 1), area.center, height=LARGE, anchor="centre")
 
 
 def _small(clip: Clip, frame: int, tall: int) -> pygame.Surface:

@@ -6,18 +6,28 @@ import pygame
 from pygame import Rect
 
 from ..control.material import Broken
-from ..control.views import EditBody, Pane, QuestionBody
+from ..control.views import EditBody, QuestionBody
 from . import theme
-from .clips import draw_asked, draw_flash, pick
+from .clips import (
+    below_height,
+    border_colour,
+    draw_asked,
+    draw_below,
+    draw_flash,
+    draw_rank,
+    pick,
+)
 from .pen import BODY, SMALL, Pen, spans, wrap
+from .ranks import draw_dragged
 
 PROMPT = -1  # its number among the panes
+HEAD = 40  # of a text that is to be ranked: its number and its rank
 
 
 def draw_texts(pen: Pen, area: Rect, body: QuestionBody) -> None:
-    """The prompt above, the texts side by side below."""
-    top = draw_asked(pen, area, body)
-    below = Rect(area.left, top, area.width, max(area.bottom - top, 1))
+    """The prompt above, the texts side by side below; a scale or a row of ranks last."""
+    top, tall = draw_asked(pen, area, body), below_height(pen, area, body)
+    below = Rect(area.left, top, area.width, max(area.bottom - tall - top, 1))
     below = _draw_prompt(pen, below, body.prompt, body.prompt_scroll)
     gap, count = pen.px(18), len(body.panes)
     width = max((below.width - gap * (count - 1)) // count, 1)
@@ -25,8 +35,10 @@ def draw_texts(pen: Pen, area: Rect, body: QuestionBody) -> None:
         Rect(below.left + i * (width + gap), below.top, width, below.height) for i in range(count)
     ]
     for place, cell in enumerate(cells):
-        _draw_text(pen, cell.inflate(-pen.px(8), -pen.px(8)), place, body.panes[place])
+        _draw_text(pen, cell.inflate(-pen.px(8), -pen.px(8)), place, body)
+    draw_below(pen, Rect(area.left, area.bottom - tall, area.width, tall), body)
     draw_flash(pen, below, cells, body)
+    draw_dragged(pen, cells, body)
 
 
 def _draw_prompt(pen: Pen, area: Rect, prompt: str | None, scroll: int) -> Rect:
@@ -43,19 +55,24 @@ def _draw_prompt(pen: Pen, area: Rect, prompt: str | None, scroll: int) -> Rect:
     return Rect(area.left, rest, area.width, max(area.bottom - rest, 1))
 
 
-def _draw_text(pen: Pen, area: Rect, place: int, pane: Pane) -> None:
-    hovered = pen.zone(area, pick(place))
-    colour = theme.MARKS[pane.mark]
+def _draw_text(pen: Pen, area: Rect, place: int, body: QuestionBody) -> None:
+    pane = body.panes[place]
     material = pane.material
-    pen.panel(area, theme.PANEL, border=theme.TEXT if hovered else colour, thick=3, radius=8)
+    hovered = body.form != "rating" and pen.zone(area, pick(place))
+    colour = theme.TEXT if hovered else border_colour(pane, body)
+    pen.panel(area, theme.PANEL, border=colour, thick=3, radius=8)
+    head = pen.px(HEAD) if body.form == "ranking" else 0
+    under = Rect(area.left, area.top + head, area.width, max(area.height - head, 1))
     if isinstance(material, str):
-        scrolled(pen, area, place, material or "(nothing)", pane.scroll)
+        scrolled(pen, under, place, material or "(nothing)", pane.scroll)
     else:
         said = material.reason if isinstance(material, Broken) else "on its way"
-        pen.paragraph(said, area.inflate(-pen.px(40), -pen.px(40)), colour=theme.FAINT)
-    radius = pen.px(13)
-    side = area.left + 1 if place == 0 else area.right - 2
-    pen.mark(pane.mark, (side, area.centery), radius)
+        pen.paragraph(said, under.inflate(-pen.px(40), -pen.px(40)), colour=theme.FAINT)
+    if body.form == "ranking":
+        draw_rank(pen, area, place, pane)
+    elif body.form == "comparison":
+        side = area.left + 1 if place == 0 else area.right - 2
+        pen.mark(pane.mark, (side, area.centery), pen.px(13))
 
 
 def scrolled(

@@ -260,8 +260,10 @@ def drag(p, start, *way):
     mouse(p, pygame.MOUSEBUTTONUP, way[-1], button=1)
 
 
-def ranking(person, questions=1):
+def ranking(person, questions=1, *, texts=False):
     library = FakeLibrary({segment_id(i): pictures(i) for i in range(3 * questions)})
+    if texts:
+        library = FakeLibrary(texts={segment_id(i): f"text {i}" for i in range(3 * questions)})
     asked = [query(range(3 * i, 3 * i + 3), form="ranking") for i in range(questions)]
     return person(room(asked, library=library)).begin()
 
@@ -274,8 +276,9 @@ def slots(p):
     return p.room.controller.view().body.slots
 
 
-def test_clips_are_dragged_to_their_ranks_with_the_mouse(person):
-    p = ranking(person)
+@pytest.mark.parametrize("texts", [False, True])
+def test_clips_and_texts_are_dragged_to_their_ranks_with_the_mouse(person, texts):
+    p = ranking(person, texts=texts)
     drag(p, p.button(Action.PICK, 0), (10, 10), rank_at(p, 2))
     drag(p, p.button(Action.PICK, 2), rank_at(p, 0))
     assert slots(p) == ((2,), (1,), (0,))
@@ -292,6 +295,27 @@ def test_a_click_on_a_clip_ranks_it_when_the_button_comes_up(person):
     assert slots(p) == ((), (), ())
     mouse(p, pygame.MOUSEBUTTONUP, (at[0] + 3, at[1]), button=1)  # a hand is never still
     assert slots(p) == ((1,), (), ())
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_rank_is_seen_on_what_has_it(person, texts):
+    p = ranking(person, texts=texts)
+    colours = []
+    for keys in ((), ("2",)):
+        for key in keys:
+            p.press(key)
+        area = next(area for area, place in p.window.drawn.clips if place == 1)
+        tag = p.pixels()[area.right - 12 : area.right - 8, area.top + 9 : area.top + 40]
+        colours.append({tuple(map(int, pixel)) for row in tag for pixel in row})
+    assert theme.YELLOW not in colours[0]
+    assert theme.YELLOW in colours[1]
+
+
+def test_a_text_is_rated_with_the_mouse(person):
+    library = FakeLibrary(texts={segment_id(0): "fine"})
+    p = person(room([query((0,), form="rating")], library=library)).begin()
+    p.click(p.button(Action.NUMBER, 7))
+    assert p.replies == [Rating(value=7)]
 
 
 def test_a_drag_is_over_when_the_window_loses_the_keyboard(person):
@@ -313,8 +337,9 @@ def test_a_drag_does_not_reach_into_the_next_question(person):
     assert slots(p) == ((), (), ())
 
 
-def test_a_dragged_clip_is_seen_at_the_mouse(person):
-    p = ranking(person)
+@pytest.mark.parametrize("texts", [False, True])
+def test_what_is_dragged_is_seen_at_the_mouse(person, texts):
+    p = ranking(person, texts=texts)
     corner = (40, p.screen.get_height() // 2)
     before = p.pixels()[corner]
     mouse(p, pygame.MOUSEBUTTONDOWN, p.button(Action.PICK, 2), button=1)

@@ -37,6 +37,10 @@ PANELS = {
     "Pairs in the right order": {"fit/accuracy": "fitted on", "fit/held_out_accuracy": "held out"},
 }
 
+CHOSEN = "Choose the text that you like better."
+RATED = "Say how good the text is."
+EDITED = "Correct the text, until you like it better."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatorConfig:
@@ -48,7 +52,10 @@ class AnnotatorConfig:
     labels: int = 2000
     """Answers."""
     completions: int = 2
-    """K of each answer: 2 is a comparison, 3 to 6 a ranking."""
+    """K of each answer: 2 is a comparison, 3 to 6 a ranking; 1, of people alone, a rating from 1
+    to 9, or an edit."""
+    edit: bool = False
+    """People correct the one completion; what they make of it is preferred to it."""
     temperature: float = 1.0
     """A gap in gold of so much is answered 73 : 27."""
     flips: float = 0.0
@@ -59,9 +66,16 @@ class AnnotatorConfig:
     def __post_init__(self) -> None:
         if self.labels < 1:
             raise UserError(f"annotator.labels: got {self.labels}, wanted 1 or more")
-        if not 2 <= self.completions <= 6:
+        least = 1 if self.rater == "human" else 2
+        if not least <= self.completions <= 6:
             raise UserError(
-                f"annotator.completions: got {self.completions}, wanted 2, or 3 to 6 for rankings"
+                f"annotator.completions: got {self.completions}, wanted 2, or 3 to 6 for rankings; "
+                "1, a rating or an edit, with --annotator.rater human"
+            )
+        if self.edit and self.completions != 1:
+            raise UserError(
+                f"annotator.edit: got {self.completions} completions, wanted one to correct: "
+                "--annotator.completions 1 --annotator.rater human"
             )
 
 
@@ -203,7 +217,7 @@ def annotate(
     groups = _written(prompts, K, task, policy, tokenizer, seed=seed)
     if config.rater == "human":
         assert run is not None
-        return _by_people(run, task, groups, seed=seed)
+        return _by_people(run, task, groups, seed=seed, edit=config.edit)
     if config.rater == "rubric":
         if task.name != "docstrings" or K != 2:
             raise UserError("annotator.rater: the rubric judges pairs of docstrings")
@@ -253,8 +267,9 @@ def _written(
 
 
 def _by_people(
-    run: RunDir, task: TextTask, groups: Sequence[tuple[str, tuple[Any, ...]]], *, seed: int
-) -> list[TextLabel]:
+    run: RunDir, task: TextTask, groups: Sequence[tuple[str, tuple[Any, ...]]], *, seed: int,
+    edit: bool,
+) -> list[TextLabel]:  # fmt: skip
     """Ask once, then wait for the answers: each command looks how far they are."""
     from prefrl.feedback import FeedbackStore
     from prefrl.language.forms import ask, labels_from
@@ -265,13 +280,18 @@ def _by_people(
         store = FeedbackStore.create(run.path, task=task.name, seed=seed)
     with store:
         if not store.counts()["queries"]:
-            ask(store, groups, step=0, gold=task.gold)
-            store.set_instructions("Choose the text that you like better.")
+            ask(store, groups, step=0, gold=task.gold, edit=edit)
+            store.set_instructions(EDITED if edit else RATED if len(groups[0][1]) == 1 else CHOSEN)
         found, left = labels_from(store), store.open_queries()
     if left:
         raise UserError(
             f"{len(found)} of {len(groups)} answers are there: `prefrl rate {run.path}` asks for "
             "the others; then give the same command with the same --out again"
+        )
+    if not found:
+        raise UserError(
+            f"{run.path}: all {len(groups)} are answered, and no answer prefers anything: texts "
+            "were left as they were, or could not be compared"
         )
     return found
 

@@ -10,7 +10,16 @@ from safetensors.torch import load_file
 
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
 from prefrl.errors import UserError
-from prefrl.feedback import Answer, Comparison, FeedbackStore, answer_id
+from prefrl.feedback import (
+    Answer,
+    Comparison,
+    Edit,
+    FeedbackStore,
+    Rating,
+    Reply,
+    answer_id,
+    read_text,
+)
 from prefrl.language.optimise import Fit
 from prefrl.language.reward import load_text_reward
 from prefrl.language.tokenizer import load_tokenizer
@@ -126,6 +135,60 @@ def test_people_are_asked_and_the_same_command_goes_on(sft: Path, tmp_path: Path
         )  # fmt: skip
     run(lm_reward, command, *about)
     assert load_text_reward(tmp_path / "people" / "model").std.item() > 0
+
+
+@pytest.mark.parametrize(
+    ("form", "settings", "reply"),
+    [("rating", "", Rating(value=7)), ("edit", "--annotator.edit", Edit(text="very good"))],
+)
+def test_people_rate_and_correct_single_texts(
+    sft: Path, tmp_path: Path, form: str, settings: str, reply: Reply
+) -> None:
+    command = "--task reviews --annotator.rater human --annotator.completions 1 "
+    command += f"--annotator.labels 4 --optim.epochs 1 {settings}"
+    about = ("--model", sft, "--out", tmp_path / "people")
+    with pytest.raises(UserError, match="0 of 4 answers are there"):
+        run(lm_reward, command, *about)
+    with FeedbackStore.open(tmp_path / "people") as store:
+        assert {q.form for q in store.queries()} == {form}
+        store.submit_many(
+            [
+                Answer(id=answer_id(q.id, "ann"), query=q.id, rater="ann", reply=reply)
+                for q in store.queries()
+            ]
+        )
+    run(lm_reward, command, *about)
+    assert load_text_reward(tmp_path / "people" / "model").std.item() > 0
+
+
+def test_edits_that_change_nothing_are_said_to_prefer_nothing(sft: Path, tmp_path: Path) -> None:
+    command = "--task reviews --annotator.rater human --annotator.completions 1 --annotator.edit "
+    about = ("--model", sft, "--out", tmp_path / "people", "--annotator.labels", 2)
+    with pytest.raises(UserError, match="0 of 2 answers"):
+        run(lm_reward, command, *about)
+    with FeedbackStore.open(tmp_path / "people") as store:
+        for q in store.queries():
+            text = read_text(store.segment(q.segments[0]).clip)
+            assert text is not None
+            reply = Edit(text=text.completion)
+            store.submit_many([Answer(id=q.id, query=q.id, rater="ann", reply=reply)])
+    with pytest.raises(UserError, match="all 2 are answered, and no answer prefers anything"):
+        run(lm_reward, command, *about)
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ("--annotator.completions 1", "annotator.completions: got 1"),
+        ("--annotator.edit --annotator.rater human", "annotator.edit: got 2 completions"),
+    ],
+)
+def test_only_people_rate_and_correct_single_texts(
+    sft: Path, tmp_path: Path, settings: str, complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        run(lm_reward, f"--task reviews {settings}", "--model", sft, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def rows(path: Path, *rows: dict) -> Path:

@@ -53,6 +53,9 @@ class QueryConfig:
     restart: bool = False
     """Until the first fit, begin every segment at a reset: where a random policy soon falls, the
     moments before are rare, and tell most."""
+    segments: int = 2
+    """Segments of each query: 2 are compared, 3 to 6 put in order, and 1, by people alone, is rated
+    from 1 to 9."""
     strategy: Literal["uniform", "disagreement", "promising"] = "uniform"
     """Pairs drawn at random; those on which the ensemble disagrees most, which sometimes harms
     (Christiano et al. 2017, section 3.3); or those with a segment that may have done best."""
@@ -80,8 +83,15 @@ class QueryConfig:
         for name in ("every", "candidates", "need", "per_rollout"):
             if getattr(self, name) < 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 1 or more")
-        if self.pool < 2:
-            raise UserError(f"queries.pool: got {self.pool}, wanted 2 or more")
+        if not 1 <= self.segments <= 6:
+            raise UserError(
+                f"queries.segments: got {self.segments}, wanted 2, 3 to 6 for rankings, or 1 for "
+                "ratings by people"
+            )
+        if self.pool < max(self.segments, 2):
+            raise UserError(
+                f"queries.pool: got {self.pool}, wanted {max(self.segments, 2)} or more"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +152,11 @@ class TrainConfig:
             raise UserError(
                 f"queries.need: got {self.queries.need}, with the rater {self.rater}; "
                 "wanted 1, or people: --rater human"
+            )
+        if self.queries.segments == 1 and self.rater != "human":
+            raise UserError(
+                f"queries.segments: got 1, with the rater {self.rater}; "
+                "wanted 2 or more, or people: --rater human"
             )
         strategy, members = self.queries.strategy, self.model.members
         if strategy != "uniform" and members < 2:

@@ -64,7 +64,9 @@ def main(args: list[str], *, prog: str) -> None:
         else:
             queries = newest_queries(store, given.last)
         if not queries:
-            print("no query to show: nothing was answered yet, or no held-out answer is mistaken")
+            print(
+                "no query to show: nothing was answered yet, or no held-out comparison is mistaken"
+            )
         for query in queries:
             path = given.run / "videos" / "queries" / f"{query.id[:12]}.mp4"
             print(write_film(tell(store, query, model), path))

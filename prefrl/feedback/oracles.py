@@ -16,6 +16,11 @@ where m <= 0, where both thresholds would never fire, they are put in units of s
 
     skip     if max(s_0, s_1) <= m - (1 - skip) * sd      both clearly worse than the mean
     equal    if |s_0 - s_1| < equal * sd
+
+More than two segments are put in order by the same s and S. Then skip asks for the max over all;
+beta < inf draws the order from Plackett-Luce with the utilities beta S_i / sd, by adding Gumbel
+noise to them, which for two segments is P above; equal ties neighbours in the order; and a
+mistake, as likely as one of a pair, lets two neighbours change places.
 """
 
 from __future__ import annotations
@@ -23,14 +28,16 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from prefrl.errors import UserError
 from prefrl.feedback.records import Answer, Query, answer_id
-from prefrl.feedback.replies import Choice, Comparison
+from prefrl.feedback.replies import Choice, Comparison, Ranking
 from prefrl.feedback.segment import Segment
 
 
@@ -87,37 +94,67 @@ class Oracle:
         if not 0 < self.gamma <= 1:
             raise UserError(f"gamma: got {self.gamma}, wanted above 0, up to 1")
 
-    def answer(
-        self, query: Query, segments: tuple[Segment, Segment], context: OracleContext
-    ) -> Answer:
-        """Compare the two segments of `query`."""
+    def answer(self, query: Query, segments: Sequence[Segment], context: OracleContext) -> Answer:
+        """Compare the two segments of `query`, or put its three to six in order."""
         if query.segments != tuple(segment.id for segment in segments):
             raise ValueError(f"query {query.id}: got other segments than it asks about")
-        coins = _coins(self.seed, query.id)
+        if query.form not in ("comparison", "ranking"):
+            raise ValueError(f"query {query.id}: synthetic raters give no {query.form}")
         return Answer(
             id=answer_id(query.id, self.name),
             query=query.id,
             rater=self.name,
-            reply=Comparison(choice=self._choice(segments, context, coins)),
+            reply=self._reply(segments, context, _coins(self.seed, query.id)),
         )
 
-    def _choice(
-        self, segments: tuple[Segment, Segment], context: OracleContext, coins: np.ndarray
-    ) -> Choice:
+    def _reply(
+        self, segments: Sequence[Segment], context: OracleContext, coins: np.random.Generator
+    ) -> Comparison | Ranking:
         spread, mean = context.return_spread, context.mean_segment_return
         if not (spread >= 0 and math.isfinite(spread) and math.isfinite(mean)):
             raise ValueError(f"{context}: wanted finite numbers and a spread of 0 or more")
         returns = [self._return(segment, 1.0) for segment in segments]
-        gap = abs(returns[1] - returns[0])
-        if coins[0] < self.cannot:
-            return "cannot"
+        weighed = [self._return(segment, self.gamma) for segment in segments]
+        abstains, draws, errs = coins.random(3)
+        if abstains < self.cannot:
+            return Comparison(choice="cannot")
         if self.skip and max(returns) <= self._skip_below(mean, spread):
-            return "skip"
-        unit = mean if mean > 0 else spread
-        if gap < self.equal * unit or gap < self.indifference * spread:
-            return "tie"
-        first, second = (self._return(segment, self.gamma) for segment in segments)
-        return self._preference(second - first, spread, coins)
+            return Comparison(choice="skip")
+        tie_below = max(self.equal * (mean if mean > 0 else spread), self.indifference * spread)
+        if len(segments) > 2:
+            return self._ranking(returns, weighed, tie_below, spread, errs, coins)
+        if abs(returns[1] - returns[0]) < tie_below:
+            return Comparison(choice="tie")
+        advantage = weighed[1] - weighed[0]
+        return Comparison(choice=self._preference(advantage, spread, draws, errs))
+
+    def _ranking(
+        self,
+        returns: Sequence[float],
+        weighed: Sequence[float],
+        tie_below: float,
+        spread: float,
+        errs: float,
+        coins: np.random.Generator,
+    ) -> Ranking:
+        """Best first; neighbours that are as good share a rank."""
+        sign = -1.0 if self.negated else 1.0
+        noisy = not math.isinf(self.rationality) and spread > 0
+        noise = coins.gumbel(size=len(weighed)) if noisy else np.zeros(len(weighed))
+        scale = self.rationality / spread if noisy else 1.0
+        utility = [sign * scale * w + n for w, n in zip(weighed, noise, strict=True)]
+        order = sorted(range(len(utility)), key=lambda i: -utility[i])
+        if errs < self.mistake:
+            at = int(coins.integers(len(order) - 1))
+            order[at : at + 2] = order[at + 1], order[at]
+        groups = [[order[0]]]
+        for before, i in pairwise(order):
+            alike = abs(returns[i] - returns[before]) < tie_below or utility[i] == utility[before]
+            if alike:
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+        return Ranking(order=tuple(tuple(sorted(group)) for group in groups))
 
     def _return(self, segment: Segment, gamma: float) -> float:
         """Rounded once: the same rewards in another order tie exactly."""
@@ -129,7 +166,7 @@ class Oracle:
     def _skip_below(self, mean: float, spread: float) -> float:
         return self.skip * mean if mean > 0 else mean - (1 - self.skip) * spread
 
-    def _preference(self, advantage: float, spread: float, coins: np.ndarray) -> Choice:
+    def _preference(self, advantage: float, spread: float, draws: float, errs: float) -> Choice:
         """`advantage` is the second's."""
         if self.negated:
             advantage = -advantage
@@ -138,8 +175,8 @@ class Oracle:
                 return "tie"
             second = advantage > 0
         else:
-            second = coins[1] < _sigmoid(self.rationality * advantage / spread)
-        if coins[2] < self.mistake:
+            second = draws < _sigmoid(self.rationality * advantage / spread)
+        if errs < self.mistake:
             second = not second
         return "second" if second else "first"
 
@@ -187,10 +224,10 @@ def make_oracle(name: str, *, seed: int, end_penalty: float = 0.0) -> Oracle:
     return Oracle(name=name, seed=seed, end_penalty=end_penalty, **PRESETS[name][1])
 
 
-def _coins(seed: int, query: str) -> np.ndarray:
-    """Three uniform numbers that belong to this query."""
+def _coins(seed: int, query: str) -> np.random.Generator:
+    """Random numbers that belong to this query."""
     digest = hashlib.sha256(f"oracle:{seed}:{query}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big")).random(3)
+    return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def _sigmoid(x: float) -> float:

@@ -174,7 +174,7 @@ class Run:
         if not self.asks or self.queries_wanted() == 0:
             return False
         if not self.model.fitted:  # the first session needs enough behaviour to choose from
-            enough = min(2 * self.labels_due(), self.config.queries.pool)
+            enough = min(self.config.queries.segments * self.labels_due(), self.config.queries.pool)
             return len(self.recorder.pool) >= enough
         return self.step >= self.next_session
 
@@ -215,15 +215,15 @@ class Run:
 
     # ---- feedback ---------------------------------------------------------------------
 
-    def put(self, asked: Sequence[tuple[Query, tuple[Segment, Segment]]]) -> None:
+    def put(self, asked: Sequence[tuple[Query, tuple[Segment, ...]]]) -> None:
         """Store queries; a synthetic rater answers them at once, people when they like."""
-        segments = {s.id: s for _, pair in asked for s in pair}
+        segments = {s.id: s for _, group in asked for s in group}
         self.store.add_segments(list(segments.values()))
         self.store.add_queries([query for query, _ in asked])
         if self.rater is None:
             return
         context = self._oracle_context()
-        self.store.submit_many([self.rater.answer(query, pair, context) for query, pair in asked])
+        self.store.submit_many([self.rater.answer(query, group, context) for query, group in asked])
 
     def _oracle_context(self) -> OracleContext:
         """What B-Pref's thresholds depend on: the newest segments and episodes."""

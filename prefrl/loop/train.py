@@ -2,7 +2,7 @@
 
     repeat
         1. the policy acts; segments of what it did are recorded
-        2. pairs of segments are put to a rater
+        2. segments are put to a rater, in pairs or more at a time
         3. the reward model is fitted to the answers
         4. the rollout is rewarded by the model
         5. PPO improves the policy on it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefrl.errors import UserError
-from prefrl.feedback import ORACLES, OracleContext, make_oracle
+from prefrl.feedback import (
+    ORACLES,
+    Comparison,
+    Oracle,
+    OracleContext,
+    Query,
+    Ranking,
+    make_oracle,
+)
 from tests.feedback.helpers import CONTEXT, ask, choice, pair, segment
 
 MEAN_10 = OracleContext(return_spread=3.0, mean_segment_return=10.0)
@@ -161,3 +170,48 @@ def test_an_unknown_rater_names_the_nearest_and_all() -> None:
 def test_a_negative_end_penalty_is_refused() -> None:
     with pytest.raises(UserError, match="end_penalty: got -1"):
         make_oracle("oracle", seed=0, end_penalty=-1.0)
+
+
+def ranked(oracle: Oracle, *returns: float, step: int = 0) -> Ranking | Comparison:
+    """The rater's order of segments of one step with these returns."""
+    segments = [segment((r,), t0=i) for i, r in enumerate(returns)]
+    ids = tuple(s.id for s in segments)
+    query = Query(segments=ids, policy_step=step, reason="uniform", priority=0.0, form="ranking")
+    reply = oracle.answer(query, segments, CONTEXT).reply
+    assert isinstance(reply, Ranking | Comparison)
+    return reply
+
+
+def test_three_and_more_are_put_in_order_best_first() -> None:
+    oracle = make_oracle("oracle", seed=0)
+    assert ranked(oracle, 1.0, 3.0, 2.0, 3.0) == Ranking(order=((1, 3), (2,), (0,)))
+    negated = make_oracle("negated", seed=0)
+    assert ranked(negated, 1.0, 3.0, 2.0, 3.0) == Ranking(order=((0,), (2,), (1, 3)))
+
+
+def test_a_crowd_ties_neighbours_and_now_and_then_swaps_two() -> None:
+    crowd = dataclasses.replace(make_oracle("crowd", seed=0), cannot=0.0)
+    spread = CONTEXT.return_spread
+    returns = (0.0, 0.3 * spread, 3 * spread)  # .45 of a spread is told apart
+    replies = [ranked(crowd, *returns, step=i) for i in range(2000)]
+    right = Ranking(order=((2,), (0, 1)))
+    assert replies.count(right) / 2000 == pytest.approx(1 - 0.075 / 2, abs=0.013)  # 3 sd
+    assert ranked(dataclasses.replace(crowd, cannot=1.0), *returns) == Comparison(choice="cannot")
+
+
+def test_stochastic_rankings_are_plackett_luces() -> None:
+    """The best of three is chosen with its share of exp(return / spread)."""
+    spread = CONTEXT.return_spread
+    returns = (0.0, spread, 2 * spread)
+    oracle = make_oracle("stochastic", seed=0)
+    firsts = [ranked(oracle, *returns, step=i).order[0][0] for i in range(2000)]  # type: ignore[union-attr]
+    total = sum(math.exp(x) for x in (0, 1, 2))
+    for i in range(3):
+        assert firsts.count(i) / 2000 == pytest.approx(math.exp(i) / total, abs=0.034)
+
+
+def test_ratings_are_for_people() -> None:
+    (only,) = segments = [segment((1.0,))]
+    query = Query(segments=(only.id,), policy_step=0, reason="uniform", priority=0.0, form="rating")
+    with pytest.raises(ValueError, match="give no rating"):
+        make_oracle("oracle", seed=0).answer(query, segments, CONTEXT)

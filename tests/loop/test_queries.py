@@ -1,5 +1,6 @@
 """Which pairs are put to a rater."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from prefrl.config import QueryConfig, TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Provenance, Segment
-from prefrl.loop.queries import choose_queries, draw_pairs
+from prefrl.loop.queries import choose_queries, draw_groups
 from prefrl.rewards import RewardConfig, disagreement
 
 
@@ -39,9 +40,9 @@ def ensemble(returns: list[list[float]], *, fitted: bool = True) -> Any:
     return SimpleNamespace(fitted=fitted, segment_returns=segment_returns)
 
 
-def choose(segments: list[Segment], count: int, model: Any, **settings: Any) -> Any:
+def choose(behaviour: list[Segment], count: int, model: Any, **settings: Any) -> Any:
     return choose_queries(
-        segments,
+        behaviour,
         count,
         config=QueryConfig(**settings),
         model=model,
@@ -50,25 +51,30 @@ def choose(segments: list[Segment], count: int, model: Any, **settings: Any) -> 
     )
 
 
-@given(size=st.integers(0, 12), count=st.integers(0, 80), seed=st.integers(0, 2**31))
-def test_pairs_are_distinct_and_no_clip_meets_itself(size: int, count: int, seed: int) -> None:
-    pairs = draw_pairs(size, count, np.random.default_rng(seed))
-    assert pairs.shape == (min(count, size * (size - 1) // 2), 2)
-    assert len({frozenset(p) for p in pairs.tolist()}) == len(pairs)
-    assert all(a != b and min(a, b) >= 0 and max(a, b) < size for a, b in pairs.tolist())
+@given(
+    size=st.integers(0, 12), K=st.integers(1, 4), count=st.integers(0, 80),
+    seed=st.integers(0, 2**31),
+)  # fmt: skip
+def test_groups_are_distinct_and_no_clip_meets_itself(
+    size: int, K: int, count: int, seed: int
+) -> None:
+    groups = draw_groups(size, K, count, np.random.default_rng(seed))
+    assert groups.shape == (min(count, math.comb(size, K)), K)
+    assert len({frozenset(g) for g in groups.tolist()}) == len(groups)
+    assert all(len(set(g)) == K and min(g) >= 0 and max(g) < size for g in groups.tolist())
 
 
 def test_every_segment_is_drawn_about_equally_often() -> None:
     # 100 pairs of 20 segments are 10 whole decks: each segment in 10 pairs, give or take a
     # repetition that was passed over
-    counts = np.bincount(draw_pairs(20, 100, np.random.default_rng(0)).ravel(), minlength=20)
+    counts = np.bincount(draw_groups(20, 2, 100, np.random.default_rng(0)).ravel(), minlength=20)
     assert counts.sum() == 200
     assert counts.min() >= 7
     assert counts.max() <= 13
 
 
 def test_either_segment_of_a_pair_may_come_first() -> None:
-    pairs = draw_pairs(60, 1000, np.random.default_rng(0))
+    pairs = draw_groups(60, 2, 1000, np.random.default_rng(0))
     share = (pairs[:, 0] < pairs[:, 1]).mean()
     assert share == pytest.approx(0.5, abs=4 * 0.5 / 1000**0.5)
 
@@ -102,6 +108,22 @@ def test_disagreement_chooses_the_best_of_all_its_candidates() -> None:
     every = torch.tensor([[i, j] for i in range(8) for j in range(i)])  # 28 pairs = 4 * 7
     wanted = disagreement(torch.tensor(returns), every).sort(descending=True).values[:4]
     assert [q.priority for q, _ in asked] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("K", "form"), [(1, "rating"), (3, "ranking"), (6, "ranking")])
+def test_more_or_fewer_than_two_segments_are_another_form(K: int, form: str) -> None:
+    asked = choose(pool(9), 4, model=SimpleNamespace(fitted=True), segments=K)
+    assert [(query.form, len(group)) for query, group in asked] == [(form, K)] * 4
+    assert all(query.segments == tuple(s.id for s in group) for query, group in asked)
+
+
+@pytest.mark.parametrize("K", [1, 3])
+def test_disagreement_chooses_rankings_and_ratings_too(K: int) -> None:
+    # the members differ about segments 3 and 4 only
+    returns = [[0.0, 0.1, 0.2, 4.0, -4.0], [0.0, 0.1, 0.2, -4.0, 4.0]]
+    settings = {"strategy": "disagreement", "segments": K, "candidates": 10}
+    for _, group in choose(pool(5), 2, ensemble(returns), **settings):
+        assert {s.provenance.t0 for s in group} & {3, 4}
 
 
 def test_promising_asks_about_what_one_member_hopes_is_best() -> None:
@@ -144,3 +166,10 @@ def test_an_ensemble_of_one_is_refused(strategy: Any) -> None:
 def test_the_same_generator_asks_the_same() -> None:
     one, two = (choose(pool(9), 5, ensemble([[0.0] * 9])) for _ in range(2))
     assert [q.id for q, _ in one] == [q.id for q, _ in two]
+
+
+def test_synthetic_raters_rate_nothing() -> None:
+    with pytest.raises(UserError, match=r"queries\.segments: got 1, with the rater crowd"):
+        TrainConfig(task="T", rater="crowd", queries=QueryConfig(segments=1))
+    with pytest.raises(UserError, match=r"queries\.segments: got 7"):
+        QueryConfig(segments=7)

@@ -105,8 +105,12 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def test_the_dot_is_learned_from_200_comparisons(tmp_path: Path) -> None:
-    settings = config(seed=1)
+@pytest.mark.parametrize(("labels", "segments"), [(200, 2), (120, 3)])
+def test_the_dot_is_learned_from_comparisons_and_rankings(
+    tmp_path: Path, labels: int, segments: int
+) -> None:
+    queries = dataclasses.replace(config().queries, segments=segments)
+    settings = config(seed=1, labels=labels, queries=queries)
     with running(tmp_path / "run", settings) as run:
         learn(run)
         learned = run.episodes.mean_return()

@@ -83,7 +83,7 @@ class RankingQuestion(Question):
             return
         if place in self.ranked:
             self._lift(place)
-            self.tie = False
+            self.aim, self.tie = place, False
             return
         shared = self._rank(self._placed[-1]) if self.tie else None
         self._put(place, self.slots.index([]) if shared is None else shared)
@@ -102,6 +102,8 @@ class RankingQuestion(Question):
             self.slots.insert(rank, self.slots.pop(gap))
             self._put(place, rank)
             self._place_last()
+        else:
+            self.aim = place
 
     def _put(self, place: int, rank: int) -> None:
         self.slots[rank].append(place)
@@ -127,7 +129,8 @@ class RankingQuestion(Question):
         if self.tie:
             self.tie = False
         else:
-            self._lift(self._placed[-1])
+            self.aim = self._placed[-1]
+            self._lift(self.aim)
 
     def body(self) -> QuestionBody:
         return replace(super().body(), slots=tuple(tuple(slot) for slot in self.slots))

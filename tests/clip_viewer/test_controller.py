@@ -376,6 +376,21 @@ def test_ranking_with_ties_clicks_and_backspace():
     assert r.desk.answers[0][1] == Ranking(order=((0, 2), (3,), (1,)))
 
 
+def test_enter_places_what_has_just_lost_its_rank():
+    r = room([query((0, 1, 2), form="ranking")]).begin()
+    r.wait(1)
+    for number in (1, 2, 1):  # all have a rank; then the first has none
+        r.tap(Action.NUMBER, str(number), number=number)
+    r.tap(ENTER)
+    assert [pane.rank for pane in r.controller.view().body.panes] == [1, 2, 3]
+    assert dropped(r, (1, None)) == ((0,), (), (2,))
+    r.tap(ENTER)
+    assert dropped(r) == ((0,), (1,), (2,))
+    r.tap(Action.UNDO)
+    r.tap(ENTER)
+    assert dropped(r) == ((0,), (1,), (2,))
+
+
 def test_a_tie_with_a_rank_that_was_taken_away_is_no_tie():
     r = room([query((0, 1, 2), form="ranking")]).begin()
     r.wait(1)

@@ -16,6 +16,7 @@ from prefrl.feedback.records import (
     Query,
     Viewing,
     answer_id,
+    form_of,
 )
 from prefrl.feedback.register import Beat
 from prefrl.feedback.replies import Comparison, Edit, Ranking, Rating, Reply, agrees
@@ -60,6 +61,7 @@ __all__ = [
     "answer_id",
     "decode_segment",
     "encode_segment",
+    "form_of",
     "make_oracle",
     "read_text",
     "text_segment",

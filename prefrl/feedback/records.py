@@ -12,6 +12,13 @@ from typing import Any, Literal, get_args
 from prefrl.feedback.replies import FORMS, Comparison, Edit, Reply, fits, plain_text, read_reply
 
 Form = Literal["comparison", "ranking", "rating", "edit"]
+
+
+def form_of(segments: int) -> Form:
+    """What is asked about so many; one may be edited instead."""
+    return "rating" if segments == 1 else "comparison" if segments == 2 else "ranking"
+
+
 Purpose = Literal["normal", "gold", "repeat", "practice"]
 Status = Literal["ok", "extra", "stale"]
 MAX_NOTE_BYTES = 4096

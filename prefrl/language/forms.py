@@ -23,15 +23,13 @@ from prefrl.feedback import (
     Segment,
     Text,
     answer_id,
+    form_of,
     read_text,
     text_segment,
 )
-from prefrl.feedback.records import Form
 from prefrl.language.judge import Judge, Principle
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tasks.task import Gold
-
-FORM_OF = {1: "rating", 2: "comparison"}  # by the number of completions; more are a ranking
 
 
 def ask(
@@ -57,7 +55,7 @@ def ask(
             _segment(store, prompt, c, gold=gold, step=step, number=next(number))
             for c in completions
         ]
-        form: Form = FORM_OF.get(len(asked), "ranking")  # type: ignore[assignment]
+        form = form_of(len(asked))
         queries.append(
             Query(
                 segments=tuple(segment.id for segment in asked),

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from prefrl.config import QueryConfig
-from prefrl.feedback import Query, Segment
-from prefrl.feedback.records import Form
+from prefrl.feedback import Query, Segment, form_of
 from prefrl.rewards import RewardModel, disagreement, promise
 
 PRIORITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -19,11 +18,6 @@ PRIORITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "promising": promise,
 }
 """Strategy -> ([E, S] returns, [n, K] groups) -> [n]: the greatest are asked."""
-
-
-def form_of(segments: int) -> Form:
-    """What is asked about so many."""
-    return "rating" if segments == 1 else "comparison" if segments == 2 else "ranking"
 
 
 def choose_queries(

@@ -114,7 +114,7 @@ class TrainConfig:
     reward_model_sha256: str | None = None
     """Of its weights; written down by itself at the start, so that no other takes its place."""
     labels: int = 1400
-    """Comparisons to ask for."""
+    """Answers to ask for: comparisons, or rankings or ratings (`queries.segments`)."""
     steps: int = 1_000_000
     """Agent steps, over all environments (Atari: 4 frames each)."""
     seed: int = 0

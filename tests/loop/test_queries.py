@@ -1,4 +1,4 @@
-"""Which pairs are put to a rater."""
+"""Which segments are put to a rater, and together with which."""
 
 import math
 from types import SimpleNamespace

@@ -32,8 +32,11 @@ class GradientOf(Protocol):
     names: tuple[str, ...]
     """What a call returns: those of the loss, "grad_norm" (before clipping), and more."""
 
-    def __call__(self, batch: Batch, index: Tensor) -> Tensor:
-        """Set `.grad` from the rows `index` [m] of `batch`; [f] a figure for each name."""
+    def __call__(self, batch: Batch, index: Tensor, *, entropy_coef: Tensor) -> Tensor:
+        """Set `.grad` from the rows `index` [m] of `batch`; [f] a figure for each name.
+
+        `entropy_coef` is the weight of the entropy bonus by now, a scalar.
+        """
         ...
 
 
@@ -78,21 +81,25 @@ class Gradient:
         extra = [name for aux in auxiliary for name in (aux.name, f"{aux.name}_grad_norm")]
         self.names = (*FIGURES, "grad_norm", *extra)
 
-    def __call__(self, batch: Batch, index: Tensor) -> Tensor:
+    def __call__(self, batch: Batch, index: Tensor, *, entropy_coef: Tensor) -> Tensor:
         self._clear()
         extra = [figure for aux in self.auxiliary for figure in self._add(aux)]
-        figures = self._add_ppo(_minibatch(batch, index, self.config))
+        figures = self._add_ppo(_minibatch(batch, index, self.config), entropy_coef)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         return torch.cat([figures, torch.stack([norm, *extra])])
 
-    def _add_ppo(self, minibatch: Batch) -> Tensor:
+    def _add_ppo(self, minibatch: Batch, entropy_coef: Tensor) -> Tensor:
         """Add the gradient of the PPO objective to what is there; [8] its figures."""
         before = self._taken() if self.auxiliary else None
         steps = minibatch.mask.sum()
         figures = torch.zeros(len(FIGURES), device=minibatch.mask.device)
         for chunk in self._chunks(minibatch):
             loss = ppo_loss(
-                self.policy.evaluate(chunk.inputs), chunk, steps=steps, config=self.config
+                self.policy.evaluate(chunk.inputs),
+                chunk,
+                steps=steps,
+                entropy_coef=entropy_coef,
+                config=self.config,
             )
             loss.total.backward()
             figures += loss.figures()
@@ -168,29 +175,37 @@ class CompiledGradient:
         self._function = torch.compile(self._differentiate)
         self._compiled = False
 
-    def __call__(self, batch: Batch, index: Tensor) -> Tensor:
+    def __call__(self, batch: Batch, index: Tensor, *, entropy_coef: Tensor) -> Tensor:
         if not self._compiled:
-            self._compile(batch, index)
-        gradient, figures = self._function(self.vector.detach(), batch, index)
+            self._compile(batch, index, entropy_coef)
+        gradient, figures = self._function(self.vector.detach(), batch, index, entropy_coef)
         self.vector.grad = gradient
         return figures
 
-    def _compile(self, batch: Batch, index: Tensor) -> None:
+    def _compile(self, batch: Batch, index: Tensor, entropy_coef: Tensor) -> None:
         log.info("compiling the policy update: 10 to 30 seconds, once")
         try:
-            self._function(self.vector.detach(), batch, index)
+            self._function(self.vector.detach(), batch, index, entropy_coef)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             log.warning("the policy update runs uncompiled, several times slower: %s", error)
             self._function = self._differentiate
         self._compiled = True
 
-    def _differentiate(self, vector: Tensor, batch: Batch, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _differentiate(
+        self, vector: Tensor, batch: Batch, index: Tensor, entropy_coef: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """[P] the clipped gradient at `vector` [P], [9] the loss, its parts, and the norm."""
         minibatch = _minibatch(batch, index, self.config)
 
         def objective(at: Tensor) -> tuple[Tensor, Tensor]:
             now = functional_call(self._evaluate, self._pieces(at), (minibatch.inputs,))
-            loss = ppo_loss(now, minibatch, steps=minibatch.mask.sum(), config=self.config)
+            loss = ppo_loss(
+                now,
+                minibatch,
+                steps=minibatch.mask.sum(),
+                entropy_coef=entropy_coef,
+                config=self.config,
+            )
             return loss.total, loss.figures()
 
         gradient, (_, figures) = grad_and_value(objective, has_aux=True)(vector)

@@ -46,7 +46,10 @@ class PPOConfig:
     value_coef: float = 0.5
     """Weight of the critic's loss."""
     entropy_coef: float = 0.01
-    """Weight of the entropy bonus: higher explores more and settles later."""
+    """Weight of the entropy bonus at the start: higher explores more and settles later."""
+    entropy_end: float = 1.0
+    """The same at the end of training, as a fraction of `entropy_coef`; linear in between. What
+    finds a reward at first may keep the policy from settling on it later."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
     adam_eps: float = 1e-5
@@ -60,7 +63,7 @@ class PPOConfig:
         for name in ("lr", "epochs", "minibatches", "clip", "max_grad_norm", "adam_eps"):
             if not getattr(self, name) > 0:
                 raise UserError(f"ppo.{name}: got {getattr(self, name)}, wanted more than 0")
-        for name in ("gamma", "lam", "lr_end"):
+        for name in ("gamma", "lam", "lr_end", "entropy_end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"ppo.{name}: got {getattr(self, name)}, wanted 0 to 1")
         for name in ("value_coef", "entropy_coef"):
@@ -95,7 +98,9 @@ class Loss:
         return torch.stack([x.detach() for x in (*parts, *more)])
 
 
-def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig) -> Loss:
+def ppo_loss(
+    now: Evaluation, batch: Batch, *, steps: Tensor, entropy_coef: Tensor, config: PPOConfig
+) -> Loss:
     """Clipped surrogate + value loss - entropy bonus.
 
     Args:
@@ -103,6 +108,7 @@ def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig)
         batch: what was done, with advantages already normalised, each [n, T].
         steps: scalar, the number of unmasked steps of the whole minibatch. A minibatch
             that is evaluated in several chunks then sums to exactly its own mean.
+        entropy_coef: scalar, the weight of the entropy bonus by now.
     """
 
     def real(x: Tensor) -> Tensor:
@@ -124,7 +130,7 @@ def ppo_loss(now: Evaluation, batch: Batch, *, steps: Tensor, config: PPOConfig)
     value = 0.5 * mean(error)
 
     entropy = mean(now.entropy)
-    total = policy + config.value_coef * value - config.entropy_coef * entropy
+    total = policy + config.value_coef * value - entropy_coef * entropy
     with torch.no_grad():
         approx_kl = mean(ratio - 1 - log_ratio)
         away = (ratio - 1).abs()

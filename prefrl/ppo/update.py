@@ -50,7 +50,8 @@ class PPO:
 
         Args:
             rollout: reward terms already added.
-            progress: 0 at the start of training, 1 at the end; anneals the step size.
+            progress: 0 at the start of training, 1 at the end; anneals the step size and the
+                entropy bonus.
 
         Returns:
             Means over the minibatches, under `ppo/...`; `ppo/first_ratio_deviation` is of the
@@ -58,9 +59,10 @@ class PPO:
         """
         lr = self._anneal(progress)
         batch = self._batch(rollout)
+        entropy_coef = self._entropy_coef(progress, batch.mask.device)
         figures: list[Tensor] = []
         for index in self._minibatches(batch):
-            figures.append(self.gradient(batch, index))
+            figures.append(self.gradient(batch, index, entropy_coef=entropy_coef))
             self.optimiser.step()
             if self._moved_too_far(figures[-1]):
                 break
@@ -71,15 +73,20 @@ class PPO:
             "ppo/first_ratio_deviation": figures[0][FIGURES.index("ratio_deviation")].item(),
             "ppo/explained_variance": explained,
             "ppo/lr": lr,
+            "ppo/entropy_coef": entropy_coef.item(),
             "ppo/minibatches": float(len(figures)),
         }
 
     def _anneal(self, progress: float) -> float:
-        left = 1 - min(max(progress, 0.0), 1.0)
-        lr = self.config.lr * (self.config.lr_end + (1 - self.config.lr_end) * left)
+        lr = self.config.lr * _linear(progress, self.config.lr_end)
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         return lr
+
+    def _entropy_coef(self, progress: float, device: torch.device) -> Tensor:
+        """Scalar; a tensor, so that no compiled function has it as a constant."""
+        coef = self.config.entropy_coef * _linear(progress, self.config.entropy_end)
+        return torch.tensor(coef, device=device)
 
     def _batch(self, rollout: Rollout) -> Batch:
         advantage = self.advantage(rollout)
@@ -108,6 +115,11 @@ class PPO:
     def _moved_too_far(self, figures: Tensor) -> bool:
         target = self.config.target_kl
         return target is not None and figures[FIGURES.index("approx_kl")].item() > target
+
+
+def _linear(progress: float, end: float) -> float:
+    """From 1 at the start of training to `end` at its end."""
+    return end + (1 - end) * (1 - min(max(progress, 0.0), 1.0))
 
 
 def _explained_variance(batch: Batch) -> float:

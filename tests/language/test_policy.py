@@ -126,7 +126,8 @@ def loss_and_gradient(of: LanguagePolicy, said: Completions) -> tuple[Tensor, li
     config = PPOConfig(clip=0.5, normalise="rollout", gamma=1.0)
     trainer = PPO(Gradient(of, config), config, generator=torch.Generator(), rows="sequences")
     batch = trainer._batch(replace(rollout, reward=torch.where(said.mask, reward, 0.0)))
-    loss = ppo_loss(now, batch, steps=batch.mask.sum(), config=config)
+    coef = torch.tensor(config.entropy_coef)
+    loss = ppo_loss(now, batch, steps=batch.mask.sum(), entropy_coef=coef, config=config)
     loss.total.backward()
     return loss.total.detach(), [p.grad for p in of.parameters() if p.grad is not None]
 

@@ -73,7 +73,10 @@ def test_gradient_and_figures_are_those_of_backward(
     batch = batch_of(policy)
     index = torch.tensor([0, 3, 5, 11])
     plain, vector = Gradient(twin, config), CompiledGradient(policy, config)
-    torch.testing.assert_close(vector(batch, index), plain(batch, index))
+    coef = torch.tensor(0.01)
+    torch.testing.assert_close(
+        vector(batch, index, entropy_coef=coef), plain(batch, index, entropy_coef=coef)
+    )
     wanted = torch.cat([p.grad.reshape(-1) for p in plain.parameters if p.grad is not None])
     assert wanted.abs().sum() > 0
     torch.testing.assert_close(vector.vector.grad, wanted)

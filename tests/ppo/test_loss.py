@@ -45,7 +45,13 @@ def log(*ratios: float) -> list[float]:
 
 def loss_of(present: Evaluation, past: Batch, **settings: float):  # type: ignore[no-untyped-def]
     config = PPOConfig(**{"clip": 0.2, "value_coef": 0.5, "entropy_coef": 0.01, **settings})
-    return ppo_loss(present, past, steps=past.mask.sum(), config=config)
+    return ppo_loss(
+        present,
+        past,
+        steps=past.mask.sum(),
+        entropy_coef=torch.tensor(config.entropy_coef),
+        config=config,
+    )
 
 
 def test_policy_loss_by_hand() -> None:
@@ -147,8 +153,9 @@ def test_padding_reaches_neither_loss_nor_gradient(junk: float) -> None:
 def test_chunks_sum_to_the_whole() -> None:
     whole = loss_of(now(log(1.5, 1.1, 0.5)), batch(advantage=[2.0, -1.0, -1.0]))
     config, steps = PPOConfig(clip=0.2), torch.tensor(3)
-    left = ppo_loss(now(log(1.5, 1.1)), batch(advantage=[2.0, -1.0]), steps=steps, config=config)
-    right = ppo_loss(now(log(0.5)), batch(advantage=[-1.0]), steps=steps, config=config)
+    rest = {"steps": steps, "entropy_coef": torch.tensor(0.01), "config": config}
+    left = ppo_loss(now(log(1.5, 1.1)), batch(advantage=[2.0, -1.0]), **rest)
+    right = ppo_loss(now(log(0.5)), batch(advantage=[-1.0]), **rest)
     summed = left.figures() + right.figures()
     torch.testing.assert_close(summed, whole.figures())
 

@@ -145,6 +145,17 @@ def test_step_size_anneals_linearly_to_its_end(progress: float, wanted: float) -
     assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(("progress", "wanted"), [(0.0, 0.03), (0.5, 0.018), (1.0, 0.006)])
+def test_entropy_bonus_anneals_linearly_to_its_end(progress: float, wanted: float) -> None:
+    # from .03 to .2 * .03; half-way .03 * (.2 + .8 * .5) = .018; reward 0: nothing else moves it
+    bandit = Bandit()
+    trainer = ppo(bandit, entropy_coef=0.03, entropy_end=0.2, value_coef=0.0)
+    arm, reward = pulls()
+    figures = trainer.update(rollout_of(bandit, arm, 0 * reward), progress=progress)
+    assert figures["ppo/entropy_coef"] == pytest.approx(wanted)
+    assert figures["ppo/loss"] == pytest.approx(-wanted * figures["ppo/entropy"], rel=1e-5)
+
+
 def test_advantages_are_normalised_over_each_minibatch() -> None:
     # with the ratio still 1 the policy loss is minus the mean advantage: 0 where normalised
     arm, reward = pulls()

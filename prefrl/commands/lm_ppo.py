@@ -22,6 +22,8 @@ from prefrl.errors import UserError
 from prefrl.language.config import LanguageConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from prefrl.language.models import ScalarModel
     from prefrl.language.reward import TextRewardModel
     from prefrl.language.tasks import TextTask
@@ -111,8 +113,11 @@ def ppo(config: LmPPOConfig, out: Path) -> None:
     processes, device = join()
     task = task_or_data(config.task, config.data)
     model, tokenizer = load_policy(config.model, offline=config.offline)
-    judge = Judgement.of(config, task, tokenizer, device)
-    trainer = _trainer(config, task, model.to(device), tokenizer, judge, processes)
+    judge = Judgement.of(config, task, tokenizer)
+    if not config.lm.shard:  # else a device may have no room for all of it
+        model = model.to(device)
+    trainer = _trainer(config, task, model, tokenizer, judge, processes)
+    judge.settle(device, shard=config.lm.shard)
     prompts = _prompts(config, task, tokenizer)
     trainer.check_room(prompts)
     if processes.rank == 0:
@@ -147,13 +152,12 @@ def _run(
                 figures = trainer.update(batch, judge.scores(batch))
                 if diary is not None:
                     diary.write(figures | judge.hidden(batch), tokens=int(batch.rollout.mask.sum()))
-                    if trainer.step % config.checkpoint_every == 0:
-                        trainer.save(run.checkpoints)
+                if trainer.step % config.checkpoint_every == 0:
+                    trainer.save(run.checkpoints)
         finally:
             if diary is not None:
                 diary.close()
-        if writes:
-            _conclude(config, run, trainer)
+        _conclude(config, run, trainer)
 
 
 def _asked(trainer: LanguageTrainer, stop: Any) -> bool:
@@ -163,21 +167,28 @@ def _asked(trainer: LanguageTrainer, stop: Any) -> bool:
 
 def _conclude(config: LmPPOConfig, run: RunDir, trainer: LanguageTrainer) -> None:
     """The checkpoint and the picture, and once the run is complete the model."""
+    trainer.save(run.checkpoints)
+    writes, complete = trainer.processes.rank == 0, trainer.step >= config.lm.updates
+    if writes:
+        _draw(config, run)
+    if complete:
+        temporary = run.path / ".model.part"
+        if writes and temporary.exists():
+            shutil.rmtree(temporary)
+        trainer.export(temporary)
+        if writes:
+            temporary.rename(run.path / MODEL)  # whole or absent
+            log.info("%s", run.path / MODEL)
+    elif writes:
+        log.info("stopped at update %d: the same command goes on from here", trainer.step)
+
+
+def _draw(config: LmPPOConfig, run: RunDir) -> None:
     from prefrl.commands.lm_pictures import draw_stage
 
-    trainer.save(run.checkpoints)
     how = {"critic": "PPO", "rloo": "RLOO", "grpo": "GRPO"}[config.lm.advantage]
     title = f"{how} · {config.task or config.data} · beta {config.lm.beta:g} · seed {config.seed}"
     log.info("curves: %s", draw_stage(run, PANELS, title=title))
-    if trainer.step < config.lm.updates:
-        log.info("stopped at update %d: the same command goes on from here", trainer.step)
-        return
-    temporary = run.path / ".model.part"
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    trainer.export(temporary)
-    temporary.rename(run.path / MODEL)  # whole or absent
-    log.info("%s", run.path / MODEL)
 
 
 class Diary:
@@ -214,9 +225,7 @@ class Judgement:
     task: TextTask | None
 
     @classmethod
-    def of(
-        cls, config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer, device: Any
-    ) -> Judgement:
+    def of(cls, config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer) -> Judgement:
         """What `config` names.
 
         Raises:
@@ -233,10 +242,21 @@ class Judgement:
         reads = load_tokenizer(where, offline=config.offline)
         same = reads.backend.get_vocab() == tokenizer.backend.get_vocab()
         return cls(
-            learned=load_text_reward(Path(where)).to(device),
+            learned=load_text_reward(Path(where)),
             tokenizer=None if same else reads,
             task=task,
         )
+
+    def settle(self, device: torch.device, *, shard: bool) -> None:
+        """Onto the device, whole or in parts; the critic has been copied."""
+        from prefrl.language.processes import shard as in_parts
+
+        if self.learned is None:
+            return
+        if shard:
+            for member in self.learned.members:
+                in_parts(member)
+        self.learned.to(device)
 
     def scores(self, batch: TextExperience) -> Any:
         """[B] what the policy learns from."""

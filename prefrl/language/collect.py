@@ -22,6 +22,7 @@ def generate(
     tokenizer: Tokenizer,
     max_tokens: int,
     generator: torch.Generator,
+    sharded: bool = False,
 ) -> Completions:
     """One completion for each prompt, from the whole distribution: no top-k, no top-p.
 
@@ -32,6 +33,7 @@ def generate(
         sampling: temperature 0 takes the likeliest token each time.
         max_tokens: T at most; what has not ended by then is cut off.
         generator: draws the tokens; on the CPU.
+        sharded: other processes hold parts of the model, and all speak until all have ended.
     """
     _check_room(model, prompts.ids.shape[1] + max_tokens)
     seed = int(torch.randint(2**62, (), generator=generator))
@@ -42,6 +44,7 @@ def generate(
             input_ids=prompts.ids,
             attention_mask=prompts.mask.long(),
             generation_config=settings(sampling, tokenizer, max_tokens),
+            synced_gpus=sharded,
         )
     completion = ids[:, prompts.ids.shape[1] :].clone()
     return Completions(
@@ -108,6 +111,7 @@ def speak(
     tokenizer: Tokenizer,
     max_tokens: int,
     generator: torch.Generator,
+    sharded: bool = False,
 ) -> Completions:
     """`generate` as the policy speaks in training."""
     with policy.arithmetic():
@@ -118,6 +122,7 @@ def speak(
             tokenizer=tokenizer,
             max_tokens=max_tokens,
             generator=generator,
+            sharded=sharded,
         )
 
 

@@ -67,6 +67,9 @@ class LanguageConfig:
     """Scale of the adapters, divided by their rank."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the forward passes; weights stay float32."""
+    shard: bool = False
+    """Of several devices each holds a part of every weight, gradient and moment (FSDP): less
+    memory, more traffic."""
     chunk: int | None = None
     """Evaluate at most this many completions at a time, and accumulate gradients; results stay
     the same, memory falls. None: a whole minibatch at once."""
@@ -83,6 +86,11 @@ class LanguageConfig:
             raise UserError(f"temperature: got {self.temperature}, wanted more than 0")
         if self.kl_target is not None and not self.kl_target > 0:
             raise UserError(f"kl_target: got {self.kl_target}, wanted more than 0 nats")
+        if self.shard and self.lora_rank:
+            raise UserError(
+                f"shard: got it with lora_rank {self.lora_rank}, wanted one of them: adapters "
+                "are merged from whole weights"
+            )
         if self.chunk is not None and self.chunk < 1:
             raise UserError(f"chunk: got {self.chunk}, wanted 1 or more, or none")
         if self.advantage != "critic" and self.samples < 2:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from prefrl.errors import UserError
 from prefrl.language.tokenizer import Tokenizer
 from prefrl.language.tokens import Completions, at_end
+from prefrl.ppo import whole
 
 
 def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False) -> nn.Module:
@@ -114,10 +115,25 @@ def prepared(model: Any, tokenizer: Tokenizer) -> Any:
     return model
 
 
-def save_model(model: nn.Module, tokenizer: Tokenizer, path: Path) -> None:
-    """Write model and tokenizer as a checkpoint that transformers and `load_model` read."""
-    model.save_pretrained(path)  # type: ignore[operator]
+def save_model(
+    model: nn.Module, tokenizer: Tokenizer, path: Path, *, weights: dict[str, Tensor] | None = None
+) -> None:
+    """Write model and tokenizer as a checkpoint that transformers and `load_model` read.
+
+    Args:
+        weights: `whole_state` of a sharded model; None: the model has all of them.
+    """
+    model.save_pretrained(path, state_dict=weights)  # type: ignore[operator]
     tokenizer.save(path)
+
+
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """`state_dict` of a model that may be sharded; then all processes must ask for it."""
+    put_together: dict[Tensor, Tensor] = {}  # tied weights once
+    for tensor in (*model.parameters(), *model.buffers()):
+        put_together[tensor] = whole(tensor.detach())
+    named = model.state_dict(keep_vars=True)
+    return {name: put_together[tensor] for name, tensor in named.items()}
 
 
 def positions(attention: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from prefrl.language.models import (
     next_token_logp,
     scalar_head,
 )
+from prefrl.language.processes import shard
 from prefrl.language.tokens import Completions
 from prefrl.ppo import Evaluation
 
@@ -73,6 +74,12 @@ class LanguagePolicy(nn.Module):
         """Around every forward pass, of training and of sampling alike."""
         return autocast(self.precision, self.device)
 
+    def shard(self) -> None:
+        """From here on this process holds a part of every weight."""
+        for module in (self.model, self.critic, self.value_head):
+            if module is not None:
+                shard(module)
+
     def evaluate(self, inputs: Completions) -> Evaluation:
         """[n, T] log-probability, entropy, value."""
         logits, value = self._read(inputs)
@@ -108,6 +115,10 @@ class Reference:
         self._policy = policy
         self._adapters = hasattr(policy.model, "disable_adapter")
         self._model = policy.model if self._adapters else frozen_copy(policy.model)
+
+    def shard(self) -> None:
+        """As `LanguagePolicy.shard`."""
+        shard(self._model)
 
     def evaluate(self, texts: Completions) -> Tensor:
         """[n, T] its log-probabilities, at the temperature at which the policy speaks."""

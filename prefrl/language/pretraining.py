@@ -50,9 +50,10 @@ class PretrainingLoss:
         drawn = torch.randint(len(self.texts), (self.batch,), generator=self.generator)
         drawn = drawn.to(self.texts.mask.device)
         tokens = self.texts.mask[drawn].sum()
-        share = self.processes.share(drawn)
+        share, count = self.processes.even_share(drawn)
         with self.policy.arithmetic():
-            return -logprobs(self.policy.model, self.texts.rows(share)).sum() / tokens
+            logp = logprobs(self.policy.model, self.texts.rows(share))
+        return -logp[:count].sum() / tokens
 
 
 def pretraining_texts(texts: Sequence[str], tokenizer: Tokenizer, *, limit: int) -> Completions:

@@ -24,6 +24,28 @@ def join() -> tuple[Processes, torch.device]:
     return Processes(rank=state.process_index, count=state.num_processes), state.device
 
 
+def shard(module: nn.Module) -> None:
+    """Leave each process a part of every weight (FSDP, Zhao et al. 2023, arXiv:2304.11277).
+
+    A layer is put together while it computes, forward and backward, and its gradient comes back
+    in parts too, as the mean over processes. All processes must therefore use the module equally
+    often. Of transformers' models each block is such a layer, of others the whole. Weights move
+    to the devices of the processes layer by layer, so that none has to hold all of them.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
+    blocks = {
+        name for m in module.modules() for name in getattr(m, "_no_split_modules", None) or ()
+    }
+    layers = [m for m in module.modules() if type(m).__name__ in blocks]
+    for layer in (*layers, module):
+        # the outermost one too: else reading without a gradient would leave it whole
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+
+
 def gather_completions(texts: Completions, processes: Processes, *, pad: int) -> Completions:
     """What all processes have said, by rank, as wide as the widest."""
     P = processes.largest(texts.prompt.shape[1], texts.mask.device)

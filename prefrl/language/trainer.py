@@ -27,7 +27,7 @@ from prefrl.errors import UserError
 from prefrl.language import doctor
 from prefrl.language.collect import rollout_of, speak
 from prefrl.language.config import LanguageConfig
-from prefrl.language.models import ScalarModel, save_model
+from prefrl.language.models import ScalarModel, save_model, whole_state
 from prefrl.language.policy import (
     LanguagePolicy,
     Reference,
@@ -66,6 +66,8 @@ from prefrl.ppo import (
     GroupAdvantage,
     Processes,
     add_rewards,
+    part_of,
+    whole,
 )
 
 log = logging.getLogger(__name__)
@@ -95,13 +97,22 @@ class LanguageTrainer:
         pretraining: Sequence[str] = (),
         processes: Processes = ALONE,
     ) -> None:
-        self.tokenizer, self.config, self.processes = tokenizer, config, processes
+        if config.shard and processes.count == 1:
+            raise UserError(
+                "shard: got one process, wanted several: torchrun --nproc-per-node N -m prefrl.cli "
+                "lm ppo ..."
+            )
+        self.tokenizer, self.config = tokenizer, config
+        self.processes = processes = replace(processes, sharded=config.shard)
         self.generators = {
             "minibatches": torch.Generator().manual_seed(seed),
             "pretraining": torch.Generator().manual_seed(seed),
         }
         self.policy = _policy(model, tokenizer, config, critic, seed=seed)
         self.reference = Reference(self.policy)
+        if config.shard:
+            self.policy.shard()
+            self.reference.shard()
         self.beta = Beta(config.beta, target=config.kl_target, horizon=config.kl_horizon)
         gradient = Gradient(
             self.policy,
@@ -153,6 +164,7 @@ class LanguageTrainer:
             tokenizer=self.tokenizer,
             max_tokens=self.config.max_tokens,
             generator=self._sampling_generator(),
+            sharded=self.processes.sharded,
         )
         return self.take(gather_completions(said, self.processes, pad=self.tokenizer.pad))
 
@@ -239,9 +251,21 @@ class LanguageTrainer:
 
     # ---- checkpoints ------------------------------------------------------------------
 
-    def save(self, root: Path) -> Path:
-        """Write a checkpoint below `root`: safetensors and JSON, whole or absent."""
-        return write_checkpoint(root, self.step, self._write)
+    def save(self, root: Path) -> Path | None:
+        """Write a checkpoint below `root`: safetensors and JSON, whole or absent.
+
+        Of several processes all call it; the first one writes.
+        """
+        learned, tensors = _on_cpu(self._learned()), _on_cpu(self._trainer_tensors())
+        if self.processes.rank:
+            return None
+
+        def fill(path: Path) -> None:
+            save_file(learned, path / "policy.safetensors")
+            save_file(tensors, path / "trainer.safetensors")
+            (path / "state.json").write_text(json.dumps(self._state(), indent=1))
+
+        return write_checkpoint(root, self.step, fill)
 
     def resume(self, root: Path) -> bool:
         """Go on from the newest whole checkpoint below `root`, if there is any, bit for bit.
@@ -261,7 +285,7 @@ class LanguageTrainer:
             )
         with torch.no_grad():
             for name, parameter in mine.items():
-                parameter.copy_(learned[name])
+                parameter.copy_(part_of(learned[name], like=parameter))
         tensors = load_file(path / "trainer.safetensors")
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"rng.{name}"])
@@ -273,24 +297,24 @@ class LanguageTrainer:
         return True
 
     def export(self, path: Path) -> None:
-        """Write the policy as a checkpoint that transformers and `load_model` read."""
+        """Write the policy as a checkpoint that transformers and `load_model` read.
+
+        Of several processes all call it; the first one writes.
+        """
         model = self.policy.model
         if self.config.lora_rank:
             model = frozen_copy(model).merge_and_unload()
-        save_model(model, self.tokenizer, path)
+        weights = whole_state(model)
+        if self.processes.rank == 0:
+            save_model(model, self.tokenizer, path, weights=weights)
 
-    def _write(self, path: Path) -> None:
-        learned = {k: v.detach().cpu().contiguous() for k, v in self._learned().items()}
-        save_file(learned, path / "policy.safetensors")
-        save_file(self._trainer_tensors(), path / "trainer.safetensors")
-        findings = [finding.plain() for finding in self.findings]
-        state = {
+    def _state(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "collected": self.collected,
             "beta": self.beta.value,
-            "findings": findings,
+            "findings": [finding.plain() for finding in self.findings],
         }
-        (path / "state.json").write_text(json.dumps(state, indent=1))
 
     def _learned(self) -> dict[str, Tensor]:
         """What training changes; all else comes from the model that the trainer was given."""
@@ -298,14 +322,18 @@ class LanguageTrainer:
 
     def _trainer_tensors(self) -> dict[str, Tensor]:
         rng = {f"rng.{k}": g.get_state() for k, g in self.generators.items()}
-        state = optimiser_tensors(self.ppo.optimiser.state_dict())
-        return rng | {k: v.detach().cpu().contiguous() for k, v in state.items()}
+        return rng | optimiser_tensors(self.ppo.optimiser.state_dict())
 
     def _sampling_generator(self) -> torch.Generator:
         """Another for each time and each process, so that a resumed run draws the same."""
         words = f"{self.seed} {self.collected} {self.processes.rank}".encode()
         seed = int.from_bytes(hashlib.blake2b(words, digest_size=7).digest())
         return torch.Generator().manual_seed(seed)
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors takes them: whole, and in memory of their own."""
+    return {k: whole(v.detach()).cpu().contiguous() for k, v in tensors.items()}
 
 
 def _policy(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from prefrl.errors import UserError
+from prefrl.ppo import part_of
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,8 @@ def load_optimiser(optimiser: Any, tensors: dict[str, Tensor]) -> None:
     for parameter, entry in optimiser.state.items():
         for name, value in entry.items():
             if value.shape == parameter.shape:
-                entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                held = part_of(value, like=parameter)
+                entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(held)
 
 
 def _sha256(path: Path) -> str:

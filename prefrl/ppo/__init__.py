@@ -4,7 +4,7 @@ from prefrl.ppo.advantage import AdvantageOf, CriticAdvantage, GroupAdvantage
 from prefrl.ppo.gae import gae
 from prefrl.ppo.gradient import Auxiliary, CompiledGradient, Gradient, GradientOf
 from prefrl.ppo.loss import Loss, PPOConfig, ppo_loss
-from prefrl.ppo.processes import ALONE, Processes
+from prefrl.ppo.processes import ALONE, Processes, part_of, whole
 from prefrl.ppo.rollout import Batch, Evaluation, Inputs, Policy, Rollout
 from prefrl.ppo.terms import RewardTerm, add_rewards
 from prefrl.ppo.update import PPO
@@ -30,5 +30,7 @@ __all__ = [
     "Rollout",
     "add_rewards",
     "gae",
+    "part_of",
     "ppo_loss",
+    "whole",
 ]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from prefrl.ppo.loss import FIGURES, PPOConfig, ppo_loss
-from prefrl.ppo.processes import ALONE, Processes
+from prefrl.ppo.processes import ALONE, Processes, whole
 from prefrl.ppo.rollout import Batch, Evaluation, Inputs, Policy, masked_mean
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Gradient:
         extra = [figure for aux in self.auxiliary for figure in self._add(aux)]
         figures = self._add_ppo(_minibatch(batch, index, self.config), entropy_coef)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        return torch.cat([figures, torch.stack([norm, *extra])])
+        return torch.cat([figures, torch.stack([whole(norm), *extra])])
 
     def _add_ppo(self, minibatch: Batch, entropy_coef: Tensor) -> Tensor:
         """Add the gradient of the PPO objective to what is there; [8] its figures."""
@@ -101,7 +101,7 @@ class Gradient:
                 entropy_coef=entropy_coef,
                 config=self.config,
             )
-            loss.total.backward()
+            (self.processes.loss_factor * loss.total).backward()
             figures += loss.figures()
         self._together(figures)
         if before is not None:
@@ -112,15 +112,20 @@ class Gradient:
         """Add the gradient of a further loss; the loss, and the norm of its gradient."""
         before = self._taken()
         loss = auxiliary()
-        (auxiliary.weight * loss).backward()
+        (self.processes.loss_factor * auxiliary.weight * loss).backward()
         value = loss.detach().clone()
         self._together(value)
-        norm = torch.stack([p.grad.norm() for p in self.parameters if p.grad is not None]).norm()
+        norm = whole(
+            nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        )
         self._give(before)
         return [value, norm]
 
     def _together(self, figures: Tensor) -> None:
         """The sums over all processes, of the gradients too."""
+        if self.processes.sharded:
+            self.processes.add_up([figures])
+            return
         if self.processes.count > 1:
             for p in self.parameters:  # a share without rows has none
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
@@ -148,11 +153,21 @@ class Gradient:
         if self.processes.count == 1 and (self.chunk is None or len(minibatch) <= self.chunk):
             yield minibatch
             return
-        rows = torch.arange(len(minibatch), device=minibatch.mask.device)
-        share = self.processes.share(rows)
-        for part in share.split(self.chunk or max(len(share), 1)):
+        mine = self._share(minibatch)
+        rows = torch.arange(len(mine), device=mine.mask.device)
+        for part in rows.split(self.chunk or max(len(rows), 1)):
             if len(part):
-                yield minibatch.rows(part)
+                yield mine.rows(part)
+
+    def _share(self, minibatch: Batch) -> Batch:
+        """Where the policy is sharded, as many rows in every process: what fills up is masked."""
+        rows = torch.arange(len(minibatch), device=minibatch.mask.device)
+        if not self.processes.sharded:
+            return minibatch.rows(self.processes.share(rows))
+        share, count = self.processes.even_share(rows)
+        mine = minibatch.rows(share)
+        counts = torch.arange(len(share), device=rows.device) < count
+        return replace(mine, mask=mine.mask & counts[:, None])
 
 
 class CompiledGradient:

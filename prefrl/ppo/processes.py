@@ -2,6 +2,8 @@
 
 Each holds the whole rollout, differentiates its share of every minibatch, and adds up with the
 others; the denominators are those of the whole, so that the sum is what one process would get.
+Where the policy is sharded (FSDP) each also holds a part of every weight only, and adding up
+happens on the way backward.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +23,23 @@ class Processes:
     rank: int = 0
     """Which of them this one is."""
     count: int = 1
+    sharded: bool = False
+    """Each holds a part of every weight: all must go forward and backward equally often."""
 
     def share(self, index: Tensor) -> Tensor:
         """[m] -> the rows of this process, every `count`-th; all of them together once."""
         return index[self.rank :: self.count]
+
+    def even_share(self, index: Tensor) -> tuple[Tensor, int]:
+        """As `share`, filled up so that every process has as many rows; how many of them count."""
+        share = self.share(index)
+        missing = -(-len(index) // self.count) - len(share)  # 0 or 1
+        return torch.cat([share, index[:missing]]), len(share)
+
+    @property
+    def loss_factor(self) -> int:
+        """Of a loss before it goes backward: sharded gradients come back as means, not sums."""
+        return self.count if self.sharded else 1
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the processes."""
@@ -54,3 +70,16 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process may hold a part, put together; then all must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(tensor: Tensor, *, like: Tensor) -> Tensor:
+    """The inverse of `whole`: what this process holds of `tensor`, as it does of `like`."""
+    if not isinstance(like, DTensor):
+        return tensor
+    tensor = tensor.to(like.device)
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)

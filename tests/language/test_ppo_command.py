@@ -133,7 +133,7 @@ def test_the_gold_reward_can_be_the_baseline(parts: Path, tmp_path: Path) -> Non
 
 def judgement(parts: Path, tokenizer: Tokenizer) -> Judgement:
     settings = LmPPOConfig(model="x", reward=str(parts / "reward"), task="reviews")
-    return Judgement.of(settings, None, tokenizer, torch.device("cpu"))
+    return Judgement.of(settings, None, tokenizer)
 
 
 def test_a_reward_model_may_have_a_tokenizer_of_its_own(parts: Path) -> None:

@@ -71,7 +71,8 @@ class Scale:
 FULL = Scale()
 LIGHT = Scale(
     demonstrations=300, sft_epochs=2, pairs=80, weak_pairs=24, weak_epochs=2, reward_epochs=2,
-    direct_epochs=2, updates=2, long_updates=2, evaluated=36, best_of=8, width=32, layers=1, least_labels=1,
+    direct_epochs=2, updates=2, long_updates=2, evaluated=36, best_of=8, width=32, layers=1,
+    least_labels=1,
 )  # fmt: skip
 """Seconds: does it run from end to end?"""
 

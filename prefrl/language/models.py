@@ -228,7 +228,8 @@ class ScalarModel(nn.Module):
     def forward(self, texts: Completions) -> Tensor:
         """[B, P + T] one number for each token of prompt and completion."""
         hidden = read(self.trunk, texts).last_hidden_state
-        scalar: Tensor = self.head(hidden).squeeze(-1).float()
+        # a copy: FSDP does not stand views of what a layer returns
+        scalar: Tensor = torch.squeeze_copy(self.head(hidden), -1).float()
         return scalar
 
     def before_each_token(self, texts: Completions) -> Tensor:

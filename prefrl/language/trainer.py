@@ -141,8 +141,14 @@ class LanguageTrainer:
     def check_room(self, prompts: Sequence[str]) -> None:
         """Raises UserError where a prompt and its completion would not fit into the model."""
         room = getattr(self.policy.model.config, "max_position_embeddings", None)
-        if room is not None:
-            self.tokenizer.prompts(prompts, limit=room - self.config.max_tokens)
+        if room is None:
+            return
+        if self.config.max_tokens >= room:
+            raise UserError(
+                f"max_tokens: got {self.config.max_tokens}, wanted less than {room}, the positions "
+                "of the model for prompt and completion"
+            )
+        self.tokenizer.prompts(prompts, limit=room - self.config.max_tokens)
 
     def collect(self, prompts: Sequence[str] | Prompts) -> TextExperience:
         """Answer each prompt `config.samples` times.

@@ -184,6 +184,8 @@ def test_the_step_size_anneals_over_the_planned_updates() -> None:
 
 
 def test_a_prompt_too_long_for_the_model_is_refused_before_anything_is_said() -> None:
+    with pytest.raises(UserError, match=r"max_tokens: got 32, wanted less than 32, the positions"):
+        trainer(max_tokens=32).check_room(["a"])
     with pytest.raises(UserError, match=r"wanted at most 32, the positions of the model"):
         trainer().collect(["a " * 40])
 

@@ -88,6 +88,7 @@ def resumed(texts: Completions, processes: Processes, out: Path, **settings: Any
     processes.wait()
     again = trainer(processes, **settings)
     assert again.resume(out / "checkpoints")
+    again.take(texts)  # reading leaves no weight whole
     held = sum(p.to_local().numel() for p in again.policy.parameters())  # type: ignore[attr-defined]
     learn(again, texts)
     again.export(out / "model")

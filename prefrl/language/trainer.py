@@ -291,12 +291,12 @@ class LanguageTrainer:
             )
         with torch.no_grad():
             for name, parameter in mine.items():
-                parameter.copy_(part_of(learned[name], like=parameter))
+                parameter.copy_(part_of(learned[name], parameter))
         tensors = load_file(path / "trainer.safetensors")
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"rng.{name}"])
         optimiser = {k: v for k, v in tensors.items() if not k.startswith("rng.")}
-        load_optimiser(self.ppo.optimiser, optimiser)
+        load_optimiser(self.ppo.optimiser, optimiser, held=part_of)
         self.step, self.collected = state["step"], state["collected"]
         self.beta.value = state["beta"]
         self.findings = [doctor.Finding(**finding) for finding in state["findings"]]

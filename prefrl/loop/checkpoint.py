@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from prefrl.errors import UserError
-from prefrl.ppo import part_of
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +102,19 @@ def optimiser_tensors(state: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def load_optimiser(optimiser: Any, tensors: dict[str, Tensor]) -> None:
+def load_optimiser(
+    optimiser: Any,
+    tensors: dict[str, Tensor],
+    *,
+    held: Callable[[Tensor, Tensor], Tensor] = lambda value, parameter: value,
+) -> None:
     """Put back what `optimiser_tensors` took; groups keep the settings of the config.
 
     Moments get the memory layout of their parameter: fused Adam pairs the two address by address,
     and files hold no layout such as channels last.
+
+    Args:
+        held: what of a moment goes with its parameter, where this process has a part of it only.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
@@ -118,8 +125,8 @@ def load_optimiser(optimiser: Any, tensors: dict[str, Tensor]) -> None:
     for parameter, entry in optimiser.state.items():
         for name, value in entry.items():
             if value.shape == parameter.shape:
-                held = part_of(value, like=parameter)
-                entry[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(held)
+                room = torch.empty_like(parameter, dtype=value.dtype)
+                entry[name] = room.copy_(held(value, parameter))
 
 
 def _sha256(path: Path) -> str:

@@ -77,7 +77,7 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def part_of(tensor: Tensor, *, like: Tensor) -> Tensor:
+def part_of(tensor: Tensor, like: Tensor) -> Tensor:
     """The inverse of `whole`: what this process holds of `tensor`, as it does of `like`."""
     if not isinstance(like, DTensor):
         return tensor

@@ -159,14 +159,14 @@ class World:
         beta: float,
         updates: int,
         advantage: str = "critic",
-        every: int = 0,
+        at: Sequence[int] = (),
         start: nn.Module | None = None,
         judge: TextRewardModel | None = None,
     ) -> tuple[nn.Module, list[Point]]:
         """PPO, or GRPO, against a learned reward; the policy, and where it stood on its way.
 
         Args:
-            every: updates between two such points; 0: only the last one.
+            at: after which updates such points are taken; after the last one always.
             judge: whose score is reported as the learned one; None: `learned`.
         """
         grouped = advantage != "critic"
@@ -187,7 +187,7 @@ class World:
             prompts = [TASK.prompts[i] for i in self.rng.integers(len(TASK.prompts), size=count)]
             experience = trainer.collect(prompts)
             trainer.update(experience, learned.score(experience.rollout.inputs))  # type: ignore[arg-type]
-            if (every and (update + 1) % every == 0) or update + 1 == updates:
+            if update + 1 in at or update + 1 == updates:
                 points.append({"update": update + 1.0, **self.point(model, shown)})
         return model, points
 
@@ -265,11 +265,11 @@ def overoptimisation(world: World) -> dict[str, Any]:
     weak = world.reward_model(labels, epochs=epochs)
     bound = world.reward_model(labels, epochs=epochs, members=4, pessimism=1.0)
     updates = world.scale.long_updates
-    every = max(updates // 15, 1)
+    at = [round(2 ** (i / 2)) for i in range(2 * updates.bit_length())]  # KL grows fastest at first
     start = world.point(world.sft, weak)
 
     def run(against: TextRewardModel, beta: float) -> list[Point]:
-        points = world.optimise(against, beta=beta, updates=updates, every=every, judge=weak)[1]
+        points = world.optimise(against, beta=beta, updates=updates, at=at, judge=weak)[1]
         return [{"update": 0.0, **start}, *points]
 
     return {
@@ -314,17 +314,15 @@ def online(world: World) -> dict[str, Any]:
     budget, updates, rounds = world.scale.pairs // 4, world.scale.updates, 4
     first = world.compared(world.sft, budget, world.annotator)
     learned = world.reward_model(first)
-    offline = world.optimise(learned, beta=0.05, updates=updates, every=max(updates // rounds, 1))[
-        1
-    ]
+    part = max(updates // rounds, 1)
+    at = [part * (i + 1) for i in range(rounds)]
+    offline = world.optimise(learned, beta=0.05, updates=updates, at=at)[1]
     labels, policy = [], world.sft
     curve: list[Point] = []
     for done in range(rounds):
         labels += world.compared(policy, budget // rounds, world.annotator)
         learned = world.reward_model(labels)
-        policy, points = world.optimise(
-            learned, beta=0.05, updates=max(updates // rounds, 1), start=policy
-        )
+        policy, points = world.optimise(learned, beta=0.05, updates=part, start=policy)
         curve.append({**points[-1], "labels": float(len(labels)), "round": done + 1.0})
     return {"offline": offline, "online": curve}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefrl.config import QueryConfig
 from prefrl.feedback import Query, Segment, form_of
-from prefrl.rewards import RewardModel, disagreement, promise
+from prefrl.rewards import RewardModel, disagreement, k_center, promise
 
 PRIORITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "disagreement": disagreement,
@@ -28,6 +28,7 @@ def choose_queries(
     model: RewardModel,
     policy_step: int,
     generator: np.random.Generator,
+    covered: Sequence[Segment] = (),
 ) -> list[tuple[Query, tuple[Segment, ...]]]:
     """Choose `count` groups of `config.segments` from `pool`, or fewer when it holds fewer.
 
@@ -35,10 +36,12 @@ def choose_queries(
     all the same: an ensemble does not disagree about what all its members overlook.
 
     Args:
-        model: chooses once it is fitted; before, groups are uniform.
+        model: chooses once it is fitted; before, `config.first` does.
+        covered: what has been asked about before the first fit.
     """
     chooses = config.strategy != "uniform" and model.fitted
-    at_random = round(count * config.uniform_share) if chooses else count
+    unlike = config.first == "k_center" and not model.fitted
+    at_random = 0 if unlike else round(count * config.uniform_share) if chooses else count
     asked: list[tuple[Query, tuple[Segment, ...]]] = []
 
     def ask(groups: np.ndarray, priority: np.ndarray, reason: str) -> None:
@@ -56,6 +59,9 @@ def choose_queries(
 
     groups = draw_groups(len(pool), config.segments, at_random, generator)
     ask(groups, np.zeros(len(groups)), "uniform")
+    if unlike:
+        groups = unlike_groups(pool, count, config.segments, model, covered, generator)
+        ask(groups, np.zeros(len(groups)), config.first)
     if chooses:
         wanted = count - at_random
         many = wanted * config.candidates
@@ -85,6 +91,27 @@ def best_groups(
     priority = priority_of(returns, index).cpu().numpy()
     best = np.argsort(-priority, kind="stable")[:count]
     return groups[best], priority[best]
+
+
+def unlike_groups(
+    pool: Sequence[Segment],
+    count: int,
+    K: int,
+    model: RewardModel,
+    covered: Sequence[Segment],
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """`count` groups of `K` segments of the pool, none of them twice: [n, K], n <= count.
+
+    They are the least like each other and `covered`, put together at random.
+    """
+    count = min(count, len(pool) // K)
+    if not count:
+        return np.zeros((0, K), dtype=np.int64)
+    signatures = model.signature(pool)
+    known = model.signature(covered) if covered else signatures[:0]
+    chosen = k_center(signatures, known, count * K).numpy()
+    return generator.permutation(chosen).reshape(count, K)
 
 
 def draw_groups(size: int, K: int, count: int, generator: np.random.Generator) -> np.ndarray:

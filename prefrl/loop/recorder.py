@@ -11,6 +11,7 @@ from torch import Tensor
 from prefrl.agents import Experience
 from prefrl.errors import UserError
 from prefrl.feedback import Provenance, Segment
+from prefrl.rewards.bank import unstack
 
 ClipRecipe = Callable[[int, int, int], bytes]
 """(environment, first step since the reset, steps) -> how to draw the rater's clip."""
@@ -126,4 +127,9 @@ def window_starts(episode_end: np.ndarray, length: int) -> np.ndarray:
 
 
 def _numpy(x: Tensor) -> np.ndarray:
-    return x.cpu().numpy().copy()
+    """A copy; of stacked frames [T, H, W, C] a view of the T + C - 1 frames they are made of."""
+    array = x.cpu().numpy()
+    if array.ndim < 4:
+        return array.copy()
+    frames = unstack(array)
+    return np.lib.stride_tricks.sliding_window_view(frames, array.shape[-1], axis=0)

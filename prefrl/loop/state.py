@@ -34,6 +34,7 @@ from prefrl.rewards import LabelBank, RewardFitter, RewardModel, Spaces
 
 log = logging.getLogger(__name__)
 
+FIRST_CHOICE = 0.05  # share of a run that may pass while the first queries' candidates gather
 CPU_CHUNK = 256  # rows of pixels per forward and backward: what fits the cache (measured)
 
 
@@ -173,10 +174,17 @@ class Run:
         """Is it time to put queries to the rater?"""
         if not self.asks or self.queries_wanted() == 0:
             return False
-        if not self.model.fitted:  # the first session needs enough behaviour to choose from
-            enough = min(self.config.queries.segments * self.labels_due(), self.config.queries.pool)
-            return len(self.recorder.pool) >= enough
-        return self.step >= self.next_session
+        if self.model.fitted:
+            return self.step >= self.next_session
+        return self._enough_to_choose_from()
+
+    def _enough_to_choose_from(self) -> bool:
+        """Before the first fit: is there behaviour enough for the first queries?"""
+        queries, held = self.config.queries, len(self.recorder.pool)
+        least = min(queries.segments * self.labels_due(), queries.pool)
+        if queries.first == "uniform" or self.step >= FIRST_CHOICE * self.config.steps:
+            return held >= least
+        return held >= min(queries.candidates * least, queries.pool)
 
     @property
     def asks(self) -> bool:
@@ -201,6 +209,12 @@ class Run:
             return False
         first = not self.model.fitted and self.labels_used >= self.labels_due()
         return bool(self.rater) or first or self.unfitted >= self.config.model.batch
+
+    def covered(self) -> list[Segment]:
+        """What has been answered about before the first fit: seldom anything."""
+        if self.model.fitted:
+            return []
+        return [self.store.segment(i) for i in self.bank.segment_ids]
 
     def session_done(self) -> None:
         """The next one comes `queries.every` steps later."""

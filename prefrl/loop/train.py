@@ -91,6 +91,7 @@ def ask(run: Run) -> None:
         model=run.model,
         policy_step=run.step,
         generator=run.query_generator,
+        covered=run.covered(),
     )
     run.put(asked)
     run.session_done()

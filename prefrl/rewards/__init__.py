@@ -10,7 +10,7 @@ from prefrl.rewards.likelihood import (
     tie_aware_accuracy,
 )
 from prefrl.rewards.model import RewardConfig, RewardModel, SavedModel, Spaces, find_model
-from prefrl.rewards.uncertainty import disagreement, promise
+from prefrl.rewards.uncertainty import disagreement, k_center, promise
 
 __all__ = [
     "HeldOut",
@@ -27,6 +27,7 @@ __all__ = [
     "find_model",
     "held_out",
     "held_out_returns",
+    "k_center",
     "plackett_luce_loss",
     "preference_probability",
     "promise",

@@ -50,16 +50,24 @@ class RewardNetwork(nn.Module):
     dtype: torch.dtype = torch.float32
     """Of the convolutions' arithmetic; weights are always float32."""
 
+    head: BatchedLinear
+
     def forward(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
-        """Raw learned rewards.
+        """Raw learned rewards: [E, n].
 
         Args:
             observation: [n, *obs]
             action: [n, *act]
             dropout: draws the dropout masks while fitting; None when rewarding.
         """
+        return self.head(self.hidden_units(observation, action, dropout=dropout)).squeeze(-1)
+
+    def hidden_units(
+        self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
+    ) -> Tensor:
+        """[E, n, HIDDEN] activations of the last hidden layer, of which rewards are linear."""
         raise NotImplementedError
 
     def member_weights(self) -> list[Tensor]:
@@ -113,7 +121,7 @@ class PixelReward(RewardNetwork):
         self.head = BatchedLinear(members, architecture.hidden, 1, generator, gain=HEAD_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(
+    def hidden_units(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
         _, kernel, stride = self.architecture.convs[0]
@@ -123,8 +131,7 @@ class PixelReward(RewardNetwork):
             if dropout is not None and self.dropout > 0:
                 x = x * self._kept(x, dropout)
         x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, filters * size * size]
-        x = F.leaky_relu(self.hidden(x.float()), LEAK)
-        return self.head(x).squeeze(-1)
+        return F.leaky_relu(self.hidden(x.float()), LEAK)
 
     def member_weights(self) -> list[Tensor]:
         named = self.convs.named_parameters()
@@ -184,14 +191,13 @@ class StateReward(RewardNetwork):
         self.second = BatchedLinear(members, HIDDEN, HIDDEN, generator)
         self.head = BatchedLinear(members, HIDDEN, 1, generator, gain=HEAD_GAIN)
 
-    def forward(
+    def hidden_units(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
         x = (self.features(observation, action) - self.mean) / self.std
         x = x.clamp(-10, 10).expand(self.members, -1, -1)
         x = F.leaky_relu(self.first(x), LEAK)
-        x = F.leaky_relu(self.second(x), LEAK)
-        return self.head(x).squeeze(-1)
+        return F.leaky_relu(self.second(x), LEAK)
 
     def features(self, observation: Tensor, action: Tensor) -> Tensor:
         """[n, *obs], [n, *act] -> [n, inputs]."""

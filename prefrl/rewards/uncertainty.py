@@ -1,4 +1,4 @@
-"""What an ensemble would learn from a comparison, by its own account."""
+"""What an ensemble would learn from an answer: by its own account, or because it is new."""
 
 from __future__ import annotations
 
@@ -44,3 +44,31 @@ def promise(returns: Tensor, groups: Tensor) -> Tensor:
     mean, std = returns.mean(1, keepdim=True), returns.std(1, keepdim=True).clamp_min(1e-6)
     normalised = (returns - mean) / std
     return (normalised.mean(0) + normalised.std(0))[groups].amax(1)
+
+
+def k_center(signatures: Tensor, covered: Tensor, count: int) -> Tensor:
+    """Greedily the farthest from all that is covered or chosen (Sener and Savarese 2018).
+
+    Before a reward model knows what success looks like it cannot ask about it; what looks unlike
+    everything else it can.
+
+    Args:
+        signatures: [S, d] of the candidates; Euclidean distances are taken.
+        covered: [C, d] of what has been asked about. None of it: the first one chosen is the
+            farthest from the candidates' mean.
+        count: at most S.
+
+    Returns:
+        [count] indices into S, in order of choice.
+    """
+    centres = covered if len(covered) else signatures.mean(0, keepdim=True)
+    distance = torch.cdist(signatures, centres).amin(1)  # [S]
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(signatures)):
+        farthest = int(distance.argmax())
+        chosen.append(farthest)
+        new = (signatures - signatures[farthest]).norm(dim=1)
+        # the mean is no segment: it covers nothing once there is a first one
+        distance = new if len(chosen) == 1 and not len(covered) else torch.minimum(distance, new)
+        distance[chosen] = -1.0
+    return torch.tensor(chosen, dtype=torch.int64)

@@ -1,6 +1,7 @@
 """Which segments are put to a rater, and together with which."""
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,7 +41,14 @@ def ensemble(returns: list[list[float]], *, fitted: bool = True) -> Any:
     return SimpleNamespace(fitted=fitted, segment_returns=segment_returns)
 
 
-def choose(behaviour: list[Segment], count: int, model: Any, **settings: Any) -> Any:
+def choose(
+    behaviour: list[Segment],
+    count: int,
+    model: Any,
+    *,
+    covered: Sequence[Segment] = (),
+    **settings: Any,
+) -> Any:
     return choose_queries(
         behaviour,
         count,
@@ -48,6 +56,7 @@ def choose(behaviour: list[Segment], count: int, model: Any, **settings: Any) ->
         model=model,
         policy_step=640,
         generator=np.random.default_rng(0),
+        covered=covered,
     )
 
 
@@ -143,6 +152,44 @@ def test_a_share_is_uniform_all_the_same(share: float, uniform: int) -> None:
     reasons = [query.reason for query, _ in choose(pool(12), 8, ensemble(returns), **settings)]
     assert reasons.count("uniform") == uniform
     assert reasons.count("disagreement") == 8 - uniform
+
+
+def looks(points: list[float], *, fitted: bool = False) -> Any:
+    """A model to which segment i looks like a point on a line."""
+
+    def signature(segments: list[Segment]) -> torch.Tensor:
+        return torch.tensor([[points[s.provenance.t0]] for s in segments])
+
+    return SimpleNamespace(fitted=fitted, signature=signature)
+
+
+def test_before_the_first_fit_k_center_asks_about_what_is_unlike_the_rest() -> None:
+    points = [0.0, 0.1, 0.2, 0.3, 9.0, -7.0, 0.15, 0.25]
+    asked = choose(pool(8), 2, looks(points), first="k_center")
+    assert {query.reason for query, _ in asked} == {"k_center"}
+    seen = [s.provenance.t0 for _, pair in asked for s in pair]
+    assert len(set(seen)) == 4
+    assert {4, 5} <= set(seen)
+
+
+def test_k_center_passes_over_what_was_answered_about() -> None:
+    segments = pool(5)
+    points = [0.0, 9.0, 8.9, 0.1, 4.0]
+    asked = choose(
+        segments, 1, looks(points), first="k_center", covered=[segments[0], segments[1]]
+    )
+    assert 4 in {s.provenance.t0 for s in asked[0][1]}  # halfway between the two
+    assert not {0, 1} & {s.provenance.t0 for s in asked[0][1]}
+
+
+def test_k_center_asks_no_more_than_the_pool_holds() -> None:
+    assert len(choose(pool(5), 9, looks([0.0, 1.0, 2.0, 3.0, 4.0]), first="k_center")) == 2
+    assert choose(pool(1), 9, looks([0.0]), first="k_center") == []
+
+
+def test_once_the_model_is_fitted_the_first_choice_is_over() -> None:
+    model = looks([0.0] * 6, fitted=True)
+    assert {q.reason for q, _ in choose(pool(6), 4, model, first="k_center")} == {"uniform"}
 
 
 def test_an_unfitted_model_disagrees_about_nothing_so_pairs_are_uniform() -> None:

@@ -199,12 +199,16 @@ def test_the_clock_comes_back() -> None:
     assert [s.id for s in first.pool] == [s.id for s in second.pool]
 
 
-def test_pixels_are_cut_as_they_are() -> None:
+def test_pixels_are_cut_as_they_are_and_each_picture_is_kept_once() -> None:
     made = recorder()
     made.reset(1)
     plain = experience(np.zeros((1, 3), bool))
-    frames: Tensor = torch.randint(256, (1, 3, 4, 4, 2), dtype=torch.uint8)
-    object.__setattr__(plain, "observation", frames)
+    film: Tensor = torch.randint(256, (4, 4, 4), dtype=torch.uint8)
+    stacked = torch.stack([film[t : t + 2].permute(1, 2, 0) for t in range(3)])[None]
+    object.__setattr__(plain, "observation", stacked)
     made.add(plain, policy_step=0)
-    assert made.pool[0].observations.dtype == np.uint8
-    assert np.array_equal(made.pool[0].observations, frames[0, :2].numpy())
+    cut = made.pool[0].observations
+    assert cut.dtype == np.uint8
+    assert np.array_equal(cut, stacked[0, :2].numpy())
+    assert np.shares_memory(cut[0, ..., 1], cut[1, ..., 0])
+    assert not np.shares_memory(cut, stacked.numpy())  # the rollout's buffer is used again

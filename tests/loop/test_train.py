@@ -213,6 +213,26 @@ def test_until_the_first_fit_every_segment_begins_at_a_reset(
     assert 40 in [first_step for fitted, first_step in begins if fitted]  # and no longer
 
 
+def test_the_first_queries_are_chosen_from_as_much_as_the_pool_holds(tmp_path: Path) -> None:
+    queries = dataclasses.replace(config().queries, first="k_center", candidates=3, pool=48)
+    with running(tmp_path, config(steps=64_000, labels=40, queries=queries)) as run:
+        while not run.model.fitted:
+            held = len(run.recorder.pool)
+            learn(run, stop=StopAt(run, run.step + 640))
+        labels = run.store.labels(after=0)
+    assert {label.query.reason for label in labels} == {"k_center"}
+    assert held < 48 <= held + queries.per_rollout
+
+
+def test_candidates_for_the_first_queries_gather_for_a_twentieth_of_the_run(tmp_path: Path) -> None:
+    queries = dataclasses.replace(config().queries, first="k_center", candidates=100, pool=10**6)
+    with running(tmp_path, config(steps=64_000, labels=40, queries=queries)) as run:
+        while not run.model.fitted:
+            before = run.step
+            learn(run, stop=StopAt(run, run.step + 640))
+    assert before < 3_200 <= run.step
+
+
 def test_labels_stored_after_the_last_checkpoint_are_used_when_the_run_comes_by_again(
     tmp_path: Path,
 ) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from prefrl.rewards import disagreement, promise
+from prefrl.rewards import disagreement, k_center, promise
 
 
 def test_disagreement_by_hand() -> None:
@@ -46,3 +46,19 @@ def test_promise_hopes_for_what_members_dispute() -> None:
     returns = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]])
     got = promise(returns, torch.tensor([[1, 0], [1, 1]]))
     assert got.tolist() == pytest.approx([math.sqrt(2), 0.0])
+
+
+def test_k_center_by_hand() -> None:
+    # on a line, 0 covered: 10 is farthest, then -7 (7 from 0), then 5 (5 from 0 and 10)
+    points = torch.tensor([[1.0], [5.0], [10.0], [-7.0], [9.5]])
+    assert k_center(points, torch.tensor([[0.0]]), 3).tolist() == [2, 3, 1]
+
+
+def test_k_center_begins_far_from_the_mean_which_it_does_not_cover() -> None:
+    # mean 1.2: 6 is the farthest, then -1 (7 away), then 1 (2 from -1), though the mean is near it
+    points = torch.tensor([[0.0], [-1.0], [0.5], [6.0], [1.0]])
+    assert k_center(points, points[:0], 3).tolist() == [3, 1, 4]
+
+
+def test_k_center_chooses_each_once_even_among_equals() -> None:
+    assert sorted(k_center(torch.zeros(4, 2), torch.zeros(1, 2), 9).tolist()) == [0, 1, 2, 3]

@@ -38,7 +38,7 @@ def main() -> None:
         kills = kill_often(
             command(args.task, killed, args.settings),
             kills=args.kills,
-            longest=5 * length / args.kills,  # or it would be over before the last kill
+            longest=3 * length / args.kills,  # or it would be over before the last kill
             generator=random.Random(args.seed),
         )
         finish(command(args.task, killed, args.settings))

@@ -101,13 +101,31 @@ def load_policy(
 
 
 def model_in(path: str) -> str:
-    """The model of a run directory; any other path or name as it is."""
+    """The model of a run directory; any other path or name as it is.
+
+    Raises:
+        UserError: the run has not finished, or this can only be a folder here and there is none:
+            said at once, for a hub that cannot be reached is asked again and again.
+    """
     inside = Path(path) / MODEL
     if inside.is_dir():
         return str(inside)
     if (Path(path) / "config.toml").is_file():
         raise UserError(f"{path} is a run that has not finished: wanted {inside}; let it go on")
+    if _names_a_folder(path) and not Path(path).exists():
+        raise UserError(
+            f"no folder {path}: wanted a run directory, a checkpoint's folder, or a name on the hub"
+        )
     return path
+
+
+def _names_a_folder(path: str) -> bool:
+    """A hub's names are `name` or `owner/name`; a folder of the owner's name comes first."""
+    parts = Path(path).parts
+    return (
+        path.startswith((".", "~", "/")) or path.endswith("/") or len(parts) > 2
+        or (len(parts) == 2 and Path(parts[0]).is_dir())
+    )  # fmt: skip
 
 
 def task_or_data(task: str, data: Path | None) -> TextTask | None:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
+from prefrl.commands.lm_stage import model_in
 from prefrl.errors import UserError
 from prefrl.feedback import (
     Answer,
@@ -235,6 +236,25 @@ def test_settings_out_of_range_are_refused_before_anything_is_created(
     with pytest.raises(UserError, match=complaint):
         run(command, f"--task reviews {options}", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", ["{here}/sft", "./sft", "runs/sft", "a/b/c", "sft/"])
+def test_a_folder_that_is_not_there_is_named_without_asking_a_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    path = path.format(here=tmp_path)
+    with pytest.raises(UserError, match=f"no folder {path}: wanted a run directory"):
+        model_in(path)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "owner/model"])
+def test_a_name_that_may_be_a_hub_s_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_in(name) == name
 
 
 def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:

@@ -175,9 +175,7 @@ def test_before_the_first_fit_k_center_asks_about_what_is_unlike_the_rest() -> N
 def test_k_center_passes_over_what_was_answered_about() -> None:
     segments = pool(5)
     points = [0.0, 9.0, 8.9, 0.1, 4.0]
-    asked = choose(
-        segments, 1, looks(points), first="k_center", covered=[segments[0], segments[1]]
-    )
+    asked = choose(segments, 1, looks(points), first="k_center", covered=[segments[0], segments[1]])
     assert 4 in {s.provenance.t0 for s in asked[0][1]}  # halfway between the two
     assert not {0, 1} & {s.provenance.t0 for s in asked[0][1]}
 

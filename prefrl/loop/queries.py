@@ -32,43 +32,50 @@ def choose_queries(
 ) -> list[tuple[Query, tuple[Segment, ...]]]:
     """Choose `count` groups of `config.segments` from `pool`, or fewer when it holds fewer.
 
-    Where the strategy chooses by the model, a share of `config.uniform_share` is drawn at random
-    all the same: an ensemble does not disagree about what all its members overlook.
-
     Args:
-        model: chooses once it is fitted; before, `config.first` does.
+        model: chooses once it is fitted; before, `config.first` says how.
         covered: what has been asked about before the first fit.
     """
-    chooses = config.strategy != "uniform" and model.fitted
-    unlike = config.first == "k_center" and not model.fitted
-    at_random = 0 if unlike else round(count * config.uniform_share) if chooses else count
+    K = config.segments
     asked: list[tuple[Query, tuple[Segment, ...]]] = []
-
-    def ask(groups: np.ndarray, priority: np.ndarray, reason: str) -> None:
-        for group, weight in zip(groups, priority, strict=True):
+    for strategy, n in shares(count, config, fitted=model.fitted):
+        priority = np.zeros(n)
+        if strategy == "k_center":
+            groups = unlike_groups(pool, n, K, model, covered, generator)
+        elif strategy == "uniform":
+            groups = draw_groups(len(pool), K, n, generator)
+        else:
+            candidates = draw_groups(len(pool), K, n * config.candidates, generator)
+            groups, priority = best_groups(pool, candidates, n, model, PRIORITY[strategy])
+        for group, weight in zip(groups, priority, strict=False):  # the pool may hold fewer
             segments = tuple(pool[i] for i in group)
             query = Query(
                 segments=tuple(segment.id for segment in segments),
                 policy_step=policy_step,
-                reason=reason,
+                reason=strategy,
                 priority=float(weight),
                 need=config.need,
-                form=form_of(config.segments),
+                form=form_of(K),
             )
             asked.append((query, segments))
-
-    groups = draw_groups(len(pool), config.segments, at_random, generator)
-    ask(groups, np.zeros(len(groups)), "uniform")
-    if unlike:
-        groups = unlike_groups(pool, count, config.segments, model, covered, generator)
-        ask(groups, np.zeros(len(groups)), config.first)
-    if chooses:
-        wanted = count - at_random
-        many = wanted * config.candidates
-        candidates = draw_groups(len(pool), config.segments, many, generator)
-        chosen = best_groups(pool, candidates, wanted, model, PRIORITY[config.strategy])
-        ask(*chosen, config.strategy)
     return asked
+
+
+def shares(count: int, config: QueryConfig, *, fitted: bool) -> list[tuple[str, int]]:
+    """Which strategy chooses how many of `count` groups.
+
+    Where it chooses by the model, a share of `config.uniform_share` is drawn at random all the
+    same: an ensemble does not disagree about what all its members overlook.
+
+    >>> shares(8, QueryConfig(strategy="promising", uniform_share=0.25), fitted=True)
+    [('uniform', 2), ('promising', 6)]
+    """
+    if not fitted:
+        return [(config.first, count)]
+    if config.strategy == "uniform":
+        return [("uniform", count)]
+    at_random = round(count * config.uniform_share)
+    return [("uniform", at_random), (config.strategy, count - at_random)]
 
 
 def best_groups(

@@ -18,6 +18,7 @@ from prefrl.film import PLAY_SEED, check_drawing, open_player, record
 from prefrl.final_report import write_report
 from prefrl.frozen import frozen_defaults, frozen_model
 from prefrl.loop.hardware import choose_device, set_threads
+from prefrl.loop.metrics import read_metrics
 from prefrl.loop.report import write_learning_curves
 from prefrl.loop.rundir import RunDir, RunLock
 from prefrl.loop.state import Run, spaces_of
@@ -148,7 +149,8 @@ def _headline(config: TrainConfig, out: Path) -> str:
 def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
     """The curves, and once the run is complete the film and the report."""
     if not done:
-        log.info("curves: %s", write_learning_curves(directory))
+        if read_metrics(directory.metrics):  # or it was stopped before its first rollout
+            log.info("curves: %s", write_learning_curves(directory))
         log.info("stopped: the same command goes on from here")
         return
     if config.video:
@@ -175,6 +177,15 @@ def _check(config: TrainConfig, task: Task) -> None:
         raise UserError(
             f"a segment of {length} steps does not fit into a rollout of {config.rollout_steps}: "
             "raise rollout_steps or lower queries.segment_steps"
+        )
+    if task.horizon is not None and length > task.horizon:
+        raise UserError(
+            f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
+            f"{task.horizon}: lower queries.segment_steps"
+        )
+    if config.model.stride > length:
+        raise UserError(
+            f"model.stride: got {config.model.stride}, wanted at most {length}, a segment's steps"
         )
 
 

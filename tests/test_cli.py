@@ -59,6 +59,13 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--env.sticky", "0.5"], "unknown option 'sticky'"),
         (["train", "prefrl/Dot-v0", "--device", "gpu"], "device: got 'gpu', wanted auto, cpu"),
         (["train", "prefrl/Dot-v0", "--rollout-steps", "5"], "does not fit into a rollout of 5"),
+        (
+            ["train", "Reacher-v5", "--queries.segment-steps", "60"],
+            "does not fit into an episode of Reacher-v5, which has 50",
+        ),
+        (["train", "prefrl/Dot-v0", "--model.stride", "99"], "model.stride: got 99, wanted at"),
+        (["train", "prefrl/Dot-v0", "--model.pretrain-epochs", "0"], "wanted more than 0"),
+        (["train", "prefrl/Dot-v0", "--model.updates-per-label", "-1"], "wanted 0 or more"),
         (["train", "prefrl/Dot-v0", "--resume"], "name its directory with --out DIR"),
         (["train", "--resume", "--out", "gone"], "gone is not a run directory"),
         (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "--config gone.toml cannot be read"),
@@ -81,6 +88,7 @@ def test_a_mistake_costs_one_line_and_creates_nothing(argv, said, nowhere, capsy
         ("stepz = 3", "unknown setting 'stepz'; did you mean 'steps'?"),
         ("labels = 'x'", "labels: got 'x', wanted int"),
         ("steps = = 3", "is not valid TOML"),
+        ("[model]\nl2_band = [1.1]", "model.l2_band: got (1.1,), wanted two ratios"),
         ("task = 'Ant-v5'", "is for 'Ant-v5', not 'prefrl/Dot-v0'"),
     ],
 )

@@ -58,7 +58,9 @@ def _defaults(args: TrainArgs) -> TrainArgs:
     if args.resume:
         existing = _existing(args.out)
         if not args.task:
-            return _as_args(read_toml(existing.config))
+            config = read_toml(existing.config)
+            changes = _read_changes(args.config, task=config.task)
+            return _as_args(from_dict(TrainConfig, merged(to_dict(config), changes)))
     if not args.task:
         raise UserError("no task: wanted `prefrl train TASK`; `prefrl tasks` lists them all")
     recipe = recipe_for(args.task)

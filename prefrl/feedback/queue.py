@@ -48,7 +48,9 @@ CONTROL = f"""SELECT id FROM query WHERE purpose = :purpose
     ORDER BY priority DESC, id"""
 ASKED_HERE = f"""SELECT coalesce(sum(max(0, coalesce(query.need, 1)
         - ({ANSWERED.format(id="queue.query")}) - ({OUT.format(id="queue.query", whose="1")}))), 0)
-    FROM queue JOIN query ON query.id = queue.query"""
+    FROM queue JOIN query ON query.id = queue.query
+    WHERE NOT EXISTS (SELECT 1 FROM label WHERE label.query = queue.query
+        AND (label.kind = 'flag' OR label.answer = :skip))"""
 SHARES = """SELECT 'all', (SELECT count(*) FROM label WHERE rater = :rater AND live = 1)
         + (SELECT count(*) FROM lease WHERE rater = :rater)
     UNION ALL SELECT purpose, count(*) FROM query WHERE purpose IS NOT NULL
@@ -140,8 +142,13 @@ class Queue:
         return int(self._database.rows("SELECT count(*) FROM queue")[0][0])
 
     def asked_here(self, *, now: float) -> int:
-        """How many answers they want, without those that the packs which are out can bring."""
-        return int(self._database.rows(ASKED_HERE, {"now": now, "slack": SLACK})[0][0])
+        """How many answers are still sure to be asked for here.
+
+        Not those that the packs which are out can bring; and none to what somebody has passed
+        over or flagged: it stays open to others, but there may be no others.
+        """
+        given = {"now": now, "slack": SLACK, "skip": SKIP}
+        return int(self._database.rows(ASKED_HERE, given)[0][0])
 
     def older_than(self, step: int) -> list[str]:
         """Ids of what was asked before this step of the run and is still wanted."""

@@ -63,6 +63,10 @@ def newest_checkpoint(root: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
+    for old in root.glob(".tmp-old-*"):  # killed between the two renames of a step saved again
+        final = root / f"step-{old.name.removeprefix('.tmp-old-')}"
+        if not final.exists():
+            old.rename(final)
     found = sorted(root.glob("step-*"), reverse=True)
     for path in found:
         damage = damage_in(path)
@@ -115,10 +119,22 @@ def load_optimiser(
 
     Args:
         held: what of a moment goes with its parameter, where this process has a part of it only.
+
+    Raises:
+        UserError: these are the moments of other parameters.
     """
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
+        known = int(index) < len(parameters)
+        if not known or (value.ndim and value.shape != parameters[int(index)].shape):
+            raise UserError(
+                f"the checkpoint's optimiser holds {name} of shape {tuple(value.shape)} for weight "
+                f"{index}, which this run has not: its update was compiled where it began and is "
+                "not here, or the other way round; go on where there is a C++ compiler, or none, "
+                "as there"
+            )
         state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})

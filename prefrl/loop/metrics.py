@@ -36,13 +36,17 @@ class EpisodeStats:
         """Mean true return of the last episodes; nan before the first one ends."""
         return float(np.mean(list(self.returns)[-last:])) if self.returns else math.nan
 
+    def mean_length(self, last: int = WINDOW) -> float:
+        """Mean steps of the last episodes; nan before the first one ends."""
+        return float(np.mean(list(self.lengths)[-last:])) if self.lengths else math.nan
+
     def figures(self) -> dict[str, float]:
         """Under `episode/...`; empty before the first episode ends."""
         if not self.returns:
             return {}
         return {
             "episode/true_return": self.mean_return(),
-            "episode/length": float(np.mean(self.lengths)),
+            "episode/length": self.mean_length(),
             "episode/count": float(self.count),
         }
 

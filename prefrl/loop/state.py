@@ -203,12 +203,19 @@ class Run:
     def fit_due(self) -> bool:
         """Are there enough new labels for the reward model to be worth changing?
 
-        People's answers trickle in; they are taken a batch at a time.
+        People's answers trickle in. The first fit waits for all that are due, and so does each one
+        where the run waits for people; otherwise they are taken a batch at a time, and the last.
         """
         if not self.unfitted:
             return False
-        first = not self.model.fitted and self.labels_used >= self.labels_due()
-        return bool(self.rater) or first or self.unfitted >= self.config.model.batch
+        if self.rater:
+            return True
+        complete = self.labels_used >= self.labels_due()
+        if not self.model.fitted:
+            return complete
+        if self.config.schedule == "strict" and complete:
+            return True
+        return self.unfitted >= self.config.model.batch or self.step >= self.config.steps
 
     def covered(self) -> list[Segment]:
         """What has been answered about before the first fit: seldom anything."""
@@ -224,7 +231,7 @@ class Run:
         """Gradient steps after a session that brought `new_labels`."""
         model = self.config.model
         if first:
-            return int(model.pretrain_epochs * max(len(self.bank) / model.batch, 1))
+            return max(int(model.pretrain_epochs * max(len(self.bank) / model.batch, 1)), 1)
         return round(model.updates_per_label * new_labels)
 
     # ---- feedback ---------------------------------------------------------------------
@@ -242,7 +249,7 @@ class Run:
     def _oracle_context(self) -> OracleContext:
         """What B-Pref's thresholds depend on: the newest segments and episodes."""
         returns = [float(s.true_reward.sum()) for s in self.recorder.pool]
-        length = float(np.mean(self.episodes.lengths)) if self.episodes.lengths else 1.0
+        length = self.episodes.mean_length(last=10) if self.episodes.lengths else 1.0
         mean = self.episodes.mean_return(last=10)
         return OracleContext(
             return_spread=float(np.std(returns)),

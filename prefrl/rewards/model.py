@@ -71,13 +71,19 @@ class RewardConfig:
     """Labelled segments, newest first, on which mean 0 and that deviation hold."""
 
     def __post_init__(self) -> None:
-        for name in ("members", "lr", "batch", "stride", "keep", "scale", "normaliser_segments"):
+        for name in (
+            "members", "lr", "batch", "stride", "pretrain_epochs", "l2_rate",
+            "keep", "scale", "normaliser_segments",
+        ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
+        if len(self.l2_band) != 2 or not 0 < self.l2_band[0] <= self.l2_band[1]:
+            raise UserError(f"model.l2_band: got {self.l2_band}, wanted two ratios, low and high")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"model.clip: got {self.clip}, wanted more than 0, or none")
-        if self.output_penalty < 0:
-            raise UserError(f"model.output_penalty: got {self.output_penalty}, wanted 0 or more")
+        for name in ("output_penalty", "l2", "updates_per_label"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 or more")
         for name in ("error", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 to below 1")

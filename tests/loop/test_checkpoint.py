@@ -187,3 +187,24 @@ def test_a_fresh_optimiser_has_nothing_to_save() -> None:
     assert optimiser_tensors(fresh.state_dict()) == {}
     load_optimiser(fresh, {})
     assert fresh.param_groups[0]["lr"] == 0.5
+
+
+def test_moments_of_other_weights_are_refused() -> None:
+    one = torch.nn.Linear(2, 3)
+    saved = torch.optim.Adam(one.parameters())
+    one(torch.ones(1, 2)).sum().backward()
+    saved.step()
+    tensors = optimiser_tensors(saved.state_dict())
+    flat = torch.nn.Parameter(torch.zeros(9))
+    for others in ([flat], [*one.parameters()][:1]):
+        with pytest.raises(UserError, match="which this run has not"):
+            load_optimiser(torch.optim.Adam(others), tensors)
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 7, filler("seven"))
+    (tmp_path / "step-000000000007").rename(tmp_path / ".tmp-old-000000000007")
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == "step-000000000007"
+    assert damage_in(found) is None

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,72 @@ def test_queries_that_need_two_answers_are_half_as_many(tmp_path: Path) -> None:
         assert run.labels_used == 2
     with pytest.raises(UserError, match=r"queries\.need: got 2, with the rater oracle"):
         people(rater="oracle", need=2)
+
+
+@pytest.mark.parametrize("how", ["skip", "flag"])
+def test_what_a_person_passes_over_is_asked_of_nobody_else_in_vain(
+    tmp_path: Path, how: str
+) -> None:
+    """Or a run with one rater would wait for ever for an answer that she cannot give."""
+    with running(tmp_path / "run", people(schedule="strict")) as run:
+        ask_first(run)
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            for number in range(FIRST):
+                assignment = desk.take(1)[0]
+                if number > 1:
+                    desk.submit(assignment, Comparison(choice="first"), None)
+                elif how == "skip":
+                    desk.skip(assignment)
+                else:
+                    desk.flag(assignment, "blank")
+            assert desk.take(1) == []
+        run.take_in_labels()
+        run.hear_people()
+        assert run.labels_used == FIRST - 2
+        assert not run.waits
+        assert run.queries_wanted() == run.labels_due() - run.labels_used  # others in their place
+
+
+def test_the_first_fit_waits_for_all_that_is_due_even_if_stopped_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, some = Stop(), FIRST - 2
+    settings = people()
+    settings = replace(settings, model=replace(settings.model, batch=4))
+    with running(tmp_path / "run", settings) as run:
+
+        def answer_some(looks: int) -> None:
+            if looks == 1:
+                with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+                    for assignment in desk.take(some):
+                        desk.submit(assignment, Comparison(choice="first"), None)
+            elif run.labels_used == some:
+                stop._ask(15, None)
+
+        while_waiting(monkeypatch, answer_some)
+        learn_for_a_minute(run, stop)
+        assert run.labels_used == some > settings.model.batch
+        assert not run.model.fitted
+    with running(tmp_path / "run", settings) as run:
+        assert run.labels_used == some
+        run.hear_people()
+        assert run.waits
+
+
+def test_a_strict_run_fits_what_it_has_waited_for_and_every_run_the_last_answers(
+    tmp_path: Path,
+) -> None:
+    for schedule in ("strict", "async"):
+        settings = people(schedule=schedule)
+        with running(tmp_path / schedule, settings) as run:
+            run.model.fitted = True
+            run.unfitted = run.labels_used = 3
+            assert run.labels_due() > 3
+            assert not run.fit_due
+            run.labels_used = run.labels_due()
+            assert run.fit_due == (schedule == "strict")
+            run.labels_used, run.step = 3, settings.steps
+            assert run.fit_due
 
 
 def test_what_is_out_in_a_pack_is_not_waited_for(tmp_path: Path) -> None:

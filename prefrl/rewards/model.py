@@ -23,7 +23,7 @@ from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, S
 log = logging.getLogger(__name__)
 
 ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
-SAVED_SETTINGS = ("network", "members", "scale", "clip")
+SAVED_SETTINGS = ("network", "members", "scale", "clip", "soft_threshold")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
@@ -67,6 +67,10 @@ class RewardConfig:
     clip: float | None = None
     """Largest normalised reward of one step, in standard deviations: answers tell the order of
     segments and leave open how much rare events weigh. None: no limit."""
+    soft_threshold: float = 0.0
+    """What differs from the labelled steps' median by so many standard deviations or less counts
+    as nothing, and the rest by that much less: for tasks where most steps are worth the same and
+    a policy would live on what the model has not quite learned of them."""
     normaliser_segments: int = 256
     """Labelled segments, newest first, on which mean 0 and that deviation hold."""
 
@@ -81,7 +85,7 @@ class RewardConfig:
             raise UserError(f"model.l2_band: got {self.l2_band}, wanted two ratios, low and high")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"model.clip: got {self.clip}, wanted more than 0, or none")
-        for name in ("output_penalty", "l2", "updates_per_label"):
+        for name in ("output_penalty", "l2", "updates_per_label", "soft_threshold"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 or more")
         for name in ("error", "dropout"):
@@ -125,6 +129,7 @@ class RewardModel:
         self.fitted = False
         self.mean = torch.zeros(network.members, device=device)
         self.std = torch.ones(network.members, device=device)
+        self.median = torch.zeros((), device=device)
 
     @classmethod
     def build(
@@ -161,11 +166,18 @@ class RewardModel:
         B, T = observation.shape[:2]
         if not self.fitted:
             return torch.zeros((B, T), device=self.device)
-        raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
+        reward = self._normalised(self.members(observation.flatten(0, 1), action.flatten(0, 1)))
+        if self.config.soft_threshold:  # Donoho 1995, equation 2
+            excess = reward - self.median
+            reward = excess.sign() * (excess.abs() - self.config.soft_threshold).clamp_min(0)
+        return self.scale * reward.view(B, T)
+
+    def _normalised(self, raw: Tensor) -> Tensor:
+        """[E, n] raw outputs -> [n] the mean of the members' own normalised ones."""
         normalised = (raw - self.mean[:, None]) / self.std[:, None]
         if self.config.clip is not None:
             normalised = normalised.clamp(-self.config.clip, self.config.clip)
-        return self.scale * normalised.mean(0).view(B, T)
+        return normalised.mean(0)
 
     def score(self, segments: Sequence[Segment]) -> Tensor:
         """Learned reward of segments of one length: [B, T]."""
@@ -200,7 +212,9 @@ class RewardModel:
         return torch.cat(found)
 
     def normalise_on(self, observation: Tensor, action: Tensor) -> None:
-        """Anchor mean and deviation of each member on these steps: [n, *obs], [n, *act].
+        """Anchor mean and deviation of each member, and the median of all, on these steps.
+
+        They are [n, *obs], [n, *act].
 
         Called when the model has changed, on labelled segments, and frozen in between:
         statistics that run along drift with the policy (see `facts`: MR #5, imitation #395).
@@ -208,13 +222,14 @@ class RewardModel:
         raw = self.members(observation, action)
         self.mean = raw.mean(1)
         self.std = raw.std(1).clamp_min(1e-6)
+        self.median = self._normalised(raw).median()
         self.fitted = True
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that scoring needs."""
         network = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        fitted = torch.tensor(self.fitted)
-        return {**network, "mean": self.mean, "std": self.std, "fitted": fitted}
+        anchors = {"mean": self.mean, "std": self.std, "median": self.median}
+        return {**network, **anchors, "fitted": torch.tensor(self.fitted)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
@@ -222,6 +237,7 @@ class RewardModel:
         network = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.network.load_state_dict(network)
         self.mean, self.std = state["mean"].to(self.device), state["std"].to(self.device)
+        self.median = state.get("median", torch.zeros(())).to(self.device)  # older files: unused
         self.fitted = bool(state["fitted"])
 
     def save(self, directory: Path) -> None:

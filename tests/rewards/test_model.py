@@ -88,6 +88,39 @@ def test_no_step_of_a_member_counts_more_than_the_clip() -> None:
     assert free.score_steps(far[0][None], far[1][None]).abs().max() > 1.0
 
 
+def test_what_is_near_the_labelled_median_counts_as_nothing() -> None:
+    free, thresholded = model(scale=0.5), model(scale=0.5, soft_threshold=0.4)
+    labelled = steps(101)
+    for made in (free, thresholded):
+        made.normalise_on(*labelled)
+    whole = free.score_steps(labelled[0][None], labelled[1][None])[0] / 0.5  # in deviations
+    far = whole - whole.median()  # of an odd number: one of them
+    got = thresholded.score_steps(labelled[0][None], labelled[1][None])[0] / 0.5
+    assert 0 < (got == 0).sum() < 101
+    torch.testing.assert_close(got, torch.where(far.abs() <= 0.4, 0.0, far - 0.4 * far.sign()))
+
+
+def test_the_threshold_and_its_median_are_loaded_with_the_model(tmp_path: Path) -> None:
+    made, x = model(soft_threshold=0.4), steps(9)
+    made.normalise_on(*steps(50))
+    made.save(tmp_path)
+    loaded = RewardModel.load(tmp_path)
+    assert loaded.median == made.median != 0
+    assert torch.equal(loaded.score_steps(x[0][None], x[1][None]),
+                       made.score_steps(x[0][None], x[1][None]))  # fmt: skip
+
+
+def test_a_model_saved_before_there_was_a_median_is_read(tmp_path: Path) -> None:
+    made = model()
+    made.normalise_on(*steps(50))
+    older = {k: v for k, v in made.state().items() if k != "median"}
+    other = model()
+    other.restore(older)
+    x = steps(9)
+    assert torch.equal(other.score_steps(x[0][None], x[1][None]),
+                       made.score_steps(x[0][None], x[1][None]))  # fmt: skip
+
+
 def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:
     made, x = model(PIXELS, dropout=0.5), steps(6, spaces=PIXELS)
     made.network.train()

@@ -1,6 +1,6 @@
 """Reinforcement learning from preferences, for games, robots and language models.
 
-    env   = prefrl.make_vec("ALE/Pong-v5", num_envs=16, seed=0)
+    env   = prefrl.make_vec("ALE/Pong-v5", num_envs=16, seed=0, actions="reduced")
     run   = prefrl.train("ALE/Pong-v5", labels=1400, out="runs/pong")
     store = prefrl.FeedbackStore.open("runs/pong")
     model = prefrl.RewardModel.load("runs/pong")

@@ -151,7 +151,7 @@ def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
     if not done:
         if read_metrics(directory.metrics):  # or it was stopped before its first rollout
             log.info("curves: %s", write_learning_curves(directory))
-        log.info("stopped: the same command goes on from here")
+        log.info("stopped: `prefrl train --resume --out %s` goes on from here", directory.path)
         return
     if config.video:
         _film(directory)

@@ -233,7 +233,7 @@ def test_report_draws_again_and_prints_a_table(finished, capsys):
     assert "1,280 of 1,280" in capsys.readouterr().out
 
 
-def test_tasks_lists_what_can_be_learned(capsys):
+def test_tasks_lists_what_can_be_learned_and_who_answers(capsys):
     assert main(["tasks"]) == 0
     out = capsys.readouterr().out
     assert "ALE/Pong-v5" in out

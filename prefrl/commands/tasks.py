@@ -1,4 +1,4 @@
-"""`prefrl tasks`: what can be learned."""
+"""`prefrl tasks`: what can be learned, and who can answer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prefrl.commands.parse import parse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TasksArgs:
-    """List the tasks: id, domain, and what a rater should prefer."""
+    """List the tasks, with what a rater should prefer, and the raters."""
 
 
 def main(args: list[str], *, prog: str) -> None:
-    """Print the table."""
+    """Print the two tables."""
     parse(TasksArgs, args, prog=prog)
 
     from rich import box
@@ -22,6 +22,7 @@ def main(args: list[str], *, prog: str) -> None:
     from rich.table import Table
 
     from envs import tasks
+    from prefrl.feedback import ORACLES
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("task", no_wrap=True, style="bold")
@@ -29,5 +30,11 @@ def main(args: list[str], *, prog: str) -> None:
     table.add_column("what to prefer")
     for task in tasks():
         table.add_row(task.id, task.domain, task.instructions)
+    raters = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    raters.add_column("--rater", no_wrap=True, style="bold")
+    raters.add_column("who answers")
+    raters.add_row("human", "people, at `prefrl rate RUN`")
+    for name, about in ORACLES.items():
+        raters.add_row(name, about)
     wide = None if sys.stdout.isatty() else 120
-    Console(width=wide).print(table)
+    Console(width=wide).print(table, raters)

@@ -15,7 +15,14 @@ from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
 from prefrl.feedback import FeedbackStore, Label
 from prefrl.loop.fit_picture import write_fit_picture
 from prefrl.loop.hardware import choose_device, set_threads
-from prefrl.loop.offline import FitConfig, OfflineFit, chosen_labels, prepare
+from prefrl.loop.offline import (
+    SETTINGS,
+    FitConfig,
+    OfflineFit,
+    chosen_labels,
+    prepare,
+    read_fit,
+)
 from prefrl.loop.rundir import RunDir, RunLock
 from prefrl.loop.state import spaces_of
 from prefrl.loop.train import Stop
@@ -59,6 +66,8 @@ def fit(
     chosen = from_dict(
         RewardConfig, merged(to_dict(config.model), _changes(model)), prefix="model."
     )
+    if answers is None and out is not None and (Path(out) / SETTINGS).is_file():
+        answers = read_fit(Path(out)).answers  # goes on with what it began with
     with FeedbackStore.open(source.path) as store:
         labels, seq = chosen_labels(store, answers=answers, without=without)
         settings = FitConfig(
@@ -108,7 +117,7 @@ def _fit(
         log.info("%s", _words(parts.figures()))
         log.info("picture: %s", write_fit_picture(parts, directory))
         if not done:
-            log.info("stopped: the same command goes on from here")
+            log.info("stopped: the same command with --out %s goes on from here", out)
     return parts.model
 
 

@@ -228,7 +228,7 @@ def chosen_labels(
             f"{store.directory} holds no answers to fit on: wanted comparisons, rankings, ratings "
             "or edits; `prefrl rate` gathers them"
         )
-    return kept, answers if answers is not None else changes.seq
+    return kept, changes.seq  # what is answered later, even below `answers`, is not among them
 
 
 def fill(

@@ -1,6 +1,7 @@
 """A reward model fitted to stored answers: of every kind, to the same weights if interrupted."""
 
 import hashlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -93,6 +94,27 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_weights(
     assert len(read_metrics(tmp_path / "parts" / "metrics.jsonl")) == pieces
     assert not same(part, whole)
     assert same(fit(gathered, out=tmp_path / "parts", updates=50), whole)
+
+
+def test_a_fit_goes_on_with_the_answers_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = answered(tmp_path / "run", sizes=[2] * 40, segments=dots(80))
+    whole = fit(run, out=tmp_path / "whole", updates=20)
+    with monkeypatch.context() as patch:
+        patch.setattr("prefrl.refit.Stop", lambda: StopAfter(3))
+        fit(run, out=tmp_path / "parts", updates=20)
+    with FeedbackStore.open(run) as store:
+        last = store.labels(after=0)[-1]
+        query = replace(last.query, policy_step=last.query.policy_step + 1)
+        store.add_queries([query])
+        reply = Comparison(choice="first")
+        store.submit_many([Answer(id="late", query=query.id, rater="ann", reply=reply)])
+        assert store.labels(after=0)[-1].id == "late"
+    assert same(fit(run, out=tmp_path / "parts", updates=20), whole)
+    later = fit(run, out=tmp_path / "later", updates=20, answers=999)
+    assert not same(later, whole)
+    assert read_fit(tmp_path / "later").answers == 41  # and not what may yet come
 
 
 def test_what_one_rater_said_can_be_left_out(tmp_path: Path) -> None:

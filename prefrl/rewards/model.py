@@ -81,7 +81,7 @@ class RewardConfig:
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
-        if len(self.l2_band) != 2 or not 0 < self.l2_band[0] <= self.l2_band[1]:
+        if len(self.l2_band) != 2 or not 0 <= self.l2_band[0] <= self.l2_band[1]:
             raise UserError(f"model.l2_band: got {self.l2_band}, wanted two ratios, low and high")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"model.clip: got {self.clip}, wanted more than 0, or none")

@@ -55,6 +55,8 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     """Start the run of `config` in `out`, or go on with it; returns when done or stopped."""
     keep_freed_memory()
     _check(config, find_task(config.task))
+    if RunDir(path=out).config.is_file():
+        RunDir.prepare(out, config)  # another run's is refused before its models are looked at
     schedule = make_schedule(config)
     rater = make_rater(config)
     device = choose_device(config.device)

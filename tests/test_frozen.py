@@ -117,6 +117,12 @@ def test_what_does_not_fit_is_refused_by_name_and_nothing_is_created(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_directory_of_another_run_is_refused_as_such(fitted: Path, tmp_path: Path) -> None:
+    other = prefrl.train(DOT, out=tmp_path / "other", labels=8, **SHORT)
+    with pytest.raises(UserError, match="belongs to a run with other settings"):
+        prefrl.train(DOT, reward_model=fitted, out=other.path, **SHORT)
+
+
 def loose_model(directory: Path, *, task: str, fitted: bool) -> Path:
     """A model of a task in a directory that does not say of which."""
     made = RewardModel.build(

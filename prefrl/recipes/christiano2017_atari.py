@@ -48,6 +48,7 @@ def recipe(task: str) -> TrainConfig:
             stride=3,  # ours: four stacked frames show the steps between
             updates_per_label=4.0,  # ours: with 2, points won were worth half as much
             pretrain_epochs=30.0,  # ours: with 10, points won were worth nothing yet
+            clip=3.0,  # ours: points lost weighed twice as much as won, so rallies were prolonged
             soft_threshold=0.5,  # ours: rallies paid as much as points before
             scale=0.05,  # paper: so that settings for clipped rewards stay right
             keep=3000,  # paper

@@ -47,9 +47,9 @@ def recipe(task: str) -> TrainConfig:
             batch=16,  # Ibarz et al. 2018
             stride=3,  # ours: four stacked frames show the steps between
             updates_per_label=4.0,  # ours: with 2, points won were worth half as much
-            pretrain_epochs=30.0,  # ours: with 10, points won were worth nothing yet
-            clip=3.0,  # ours: points lost weighed twice as much as won, so rallies were prolonged
-            soft_threshold=0.5,  # ours: rallies paid as much as points before
+            pretrain_epochs=30.0,  # ours: with 10, points won are worth nothing yet
+            clip=3.0,  # ours: or points lost weigh twice as much as won: rallies pay
+            soft_threshold=0.5,  # ours: or rallies pay as much as points
             scale=0.05,  # paper: so that settings for clipped rewards stay right
             keep=3000,  # paper
         ),
@@ -59,7 +59,7 @@ def recipe(task: str) -> TrainConfig:
             first="k_center",  # ours: finds five times as many points won as chance does
             points=((0.0, 0.0), (0.5, 0.7), (1.0, 1.0)),
             strategy="promising",  # ours: own points are rare, and drive all that follows
-            uniform_share=0.5,  # ours: all three members overlook the agent's first own points
+            uniform_share=0.5,  # ours: all members overlook the agent's first own points
             per_rollout=81,  # ours: all there are
             pool=4000,  # ours: the last 100,000 steps
         ),

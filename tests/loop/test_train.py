@@ -117,7 +117,7 @@ def test_the_dot_is_learned_from_comparisons_and_rankings(
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     first = next(r["episode/true_return"] for r in rows if "episode/true_return" in r)
     assert first < -18  # a random walk: about -20
-    assert learned > -12  # walking there takes about -5; -8.3 with the rounding of one processor
+    assert learned > -12  # walking there takes about -5; rounding differs by processor
     assert rows[-1]["feedback/labels"] == settings.labels  # all it was granted, and no more
 
 

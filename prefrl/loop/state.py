@@ -16,6 +16,7 @@ from prefrl.agents.policy import compute_dtype
 from prefrl.config import TrainConfig
 from prefrl.feedback import (
     FeedbackStore,
+    Label,
     LabelSchedule,
     Oracle,
     OracleContext,
@@ -68,6 +69,7 @@ class Run:
         self.unfitted = 0
         self.watermark = 0
         self.still_asked = 0
+        self.asked: set[str] = set()
         self.next_session = 0
         self.next_checkpoint = config.checkpoint_every
         self.episodes = EpisodeStats()
@@ -243,6 +245,7 @@ class Run:
         self.store.add_queries([query for query, _ in asked])
         if self.rater is None:
             return
+        self.asked |= {query.id for query, _ in asked}
         context = self._oracle_context()
         self.store.submit_many([self.rater.answer(query, group, context) for query, group in asked])
 
@@ -259,13 +262,13 @@ class Run:
     def take_in_labels(self) -> None:
         """Read what has been answered since, and what has been undone.
 
-        Of synthetic raters only answers to queries asked up to this step: a resumed run, which
-        finds answers from steps it has yet to repeat, then learns from each exactly when the
-        first run did.
+        A resumed run finds answers from steps that it has yet to repeat. It learns from each
+        exactly when the first run did, and never from those to queries it does not ask again, as
+        may be on another processor.
         """
         changes = self.store.changes(self.watermark, issued_by=self.step if self.rater else None)
         known = {segment.id: segment for segment in self.recorder.pool}
-        for label in changes.labels:
+        for label in filter(self._is_of_this_course, changes.labels):
             segments = [known.get(i) or self.store.segment(i) for i in label.segments]
             self.bank.add(label, segments)
             self.unfitted += label.trainable
@@ -273,6 +276,11 @@ class Run:
         for label in changes.withdrawn:
             self.labels_used -= self.bank.remove(label)
         self.watermark = changes.seq
+
+    def _is_of_this_course(self, label: Label) -> bool:
+        """Did this run ask for the label, or did it come from elsewhere?"""
+        ours = self.rater is not None and label.rater == self.rater.name
+        return not ours or label.query.id in self.asked
 
     def hear_people(self) -> None:
         """Take in what people have answered, and count what they are still asked.

@@ -132,6 +132,11 @@ class LabelBank:
         return True
 
     @property
+    def label_ids(self) -> list[str]:
+        """Of the labels kept, the oldest first."""
+        return list(self._examples)
+
+    @property
     def segment_steps(self) -> int:
         """T of the segments kept."""
         return len(next(iter(self._segments.values()))[1])

@@ -89,7 +89,7 @@ class Replay:
     def __init__(self, source: Path, fallback: Any) -> None:
         with FeedbackStore.open(source) as store:
             self.choices = {x.query.id: x.reply for x in store.labels(after=0)}
-        self.oracle = fallback
+        self.oracle, self.name = fallback, fallback.name
 
     def answer(self, query: Any, segments: Any, context: Any) -> Any:
         given = self.oracle.answer(query, segments, context)
@@ -245,6 +245,27 @@ def test_labels_stored_after_the_last_checkpoint_are_used_when_the_run_comes_by_
         learn(run)
         assert same(weights(run), alone)
         assert [x.query.id for x in run.store.labels(after=0)] == [x.query.id for x in labels]
+
+
+def test_a_run_that_takes_another_course_after_a_kill_leaves_the_answers_of_the_first(
+    tmp_path: Path,
+) -> None:
+    queries = dataclasses.replace(config().queries, every=640)
+    settings = config(**SHORT, queries=queries)
+    with running(tmp_path / "run", settings) as run, pytest.raises(Killed):
+        learn(run, stop=KillAt(run, 8_000))
+    with running(tmp_path / "run", settings) as run:
+        before = set(run.bank.label_ids)
+        first_course = {x.id for x in run.store.labels(after=0)} - before
+        assert first_course
+        run.query_generator = np.random.default_rng(99)  # as rounding does on another processor
+        learn(run, stop=StopAt(run, 7_600))
+        taken = run.bank.label_ids
+        assert len(taken) > len(before)
+        assert not first_course & set(taken)
+        assert run.labels_used == len(taken) <= run.labels_due()
+    with running(tmp_path / "run", settings) as run:
+        assert run.bank.label_ids == taken
 
 
 class Killed(BaseException):

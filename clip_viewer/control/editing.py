@@ -25,6 +25,7 @@ class EditQuestion(Question):
     def __init__(self, controller: Controller, item: Item) -> None:
         super().__init__(controller, item)
         self.entry: Entry | None = None
+        self._start = ""
 
     @property
     def typing(self) -> bool:  # type: ignore[override]
@@ -41,6 +42,7 @@ class EditQuestion(Question):
         if self.entry is None and isinstance(self.item.places[0], str):
             self.entry = Entry(self.original, limit=TEXT_BYTES, lines=True)
             self.entry.cursor = 0
+            self._start = self.entry.text  # without what could steer a terminal
         super().tick(seconds)
 
     def press(self, press: Press) -> None:
@@ -62,7 +64,7 @@ class EditQuestion(Question):
 
     def _send(self, press: Press) -> None:
         assert self.entry is not None
-        if self.entry.text == self.original:
+        if self.entry.text == self._start:
             return self.controller.say("nothing is changed yet: edit, or skip")
         if not self.entry.text.strip():
             return self.controller.say("nothing is left: write something, or skip")
@@ -77,7 +79,7 @@ class EditQuestion(Question):
             prompt=self.item.prompt,
             text=self.entry.text,
             cursor=self.entry.cursor,
-            changed=self.entry.text != self.original,
+            changed=self.entry.text != self._start,
             prompt_scroll=self._scroll.get(-1, 0),
             flash=self.given.flash if self.given else None,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prefrl.feedback.replies import plain_text
+
 from .actions import Action
 
 
@@ -20,7 +22,9 @@ class Entry:
 
     def type(self, text: str) -> bool:
         """Insert at the cursor; False if it does not fit."""
-        text = "".join(c for c in text if c.isprintable() or (c == "\n" and self.lines))
+        text = plain_text(text)
+        if not self.lines:
+            text = text.translate({ord("\n"): None, ord("\t"): None})
         if len((self.text + text).encode("utf-8", "replace")) > self.limit:
             return False
         self.text = self.text[: self.cursor] + text + self.text[self.cursor :]

@@ -54,6 +54,21 @@ Material = Clip | Broken | str
 """A clip, the reason why there is none, or a text."""
 
 
+def read_prompt(library: Library, query: str) -> str | None:
+    """What the completions of a query answer; None where there is none, or damage hides it.
+
+    Damage is told by `read_material`, of the same segment; other trouble is raised.
+    """
+    try:
+        return library.prompt(query)
+    except DamagedStore:
+        return None
+    except UserError:  # a locked database, say
+        raise
+    except ValueError:
+        return None
+
+
 def read_material(library: Library, id: str) -> Material | Recipe:
     """What the store holds of segment `id`; damage is a result, other trouble is raised."""
     try:

@@ -10,7 +10,7 @@ from prefrl.feedback import Assignment
 from .clerk import Clerks
 from .desk import Seat
 from .drawing import Drawer
-from .material import Broken, Clip, Material, Recipe, read_material
+from .material import Broken, Clip, Material, Recipe, read_material, read_prompt
 
 AHEAD = 2  # assignments beside the one on the screen
 
@@ -114,7 +114,7 @@ class Shelf:
         def prompt_came(prompt: str | None) -> None:
             item.prompt = prompt
 
-        self._clerk.call(lambda seat: seat.library.prompt(query.id), prompt_came)
+        self._clerk.call(lambda seat: read_prompt(seat.library, query.id), prompt_came)
         return item
 
     def _fetch(self, segment: str) -> None:

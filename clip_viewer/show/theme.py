@@ -44,6 +44,7 @@ MARKS: dict[Mark, Colour] = {
 FAMILIES = "inter,segoeui,helveticaneue,cantarell,notosans,ubuntu"
 """Looked for in this order; else the font that comes with pygame."""
 NOWHERE = "\U0010fffe"  # a character no font has
+TAB = " " * 4  # fonts have no glyph for it
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +76,8 @@ def forget() -> None:
 
 
 def legible(text: str) -> str:
-    """Without what cannot be drawn: a glyph that is missing becomes a question mark."""
+    """What can be drawn: a tab becomes spaces, a glyph that is missing a question mark."""
+    text = text.replace("\t", TAB)
     if text.isascii():
         return text.replace("\0", "?")
     return "".join(c if c.isascii() or _known(c) else "?" for c in text).replace("\0", "?")

@@ -22,7 +22,7 @@ class FitArgs:
     and the same command goes on. Then: `prefrl train TASK --reward-model OUT`.
     """
 
-    run: Positional[Path] = Path()
+    run: Positional[Path | None] = None
     """Run directory; it may still be training."""
     out: Path | None = None
     """Where the model goes. Default: beside the run, RUN-fit-ANSWERS."""
@@ -46,9 +46,9 @@ def main(args: list[str], *, prog: str) -> None:
     """Read the options twice: first for the run, then with its settings as the defaults."""
     helpless = [arg for arg in args if arg not in ("-h", "--help")]
     first = parse(FitArgs, helpless, prog=prog, default=FitArgs())
-    if first.run == Path() and helpless != args:
+    if first.run is None and helpless != args:
         parse(FitArgs, args, prog=prog, default=FitArgs())
-    if first.run == Path():
+    if first.run is None:
         raise UserError("no run: wanted `prefrl fit RUN`")
     model = read_toml(RunDir.existing(first.run).config).model
     given = parse(FitArgs, args, prog=prog, default=FitArgs(model=model))
@@ -56,7 +56,7 @@ def main(args: list[str], *, prog: str) -> None:
     from prefrl.refit import fit
 
     fit(
-        given.run,
+        first.run,
         out=given.out,
         updates=given.updates,
         answers=given.answers,

@@ -52,8 +52,14 @@ def main(args: list[str], *, prog: str) -> None:
 
     from prefrl.feedback import FeedbackStore
     from prefrl.feedback.packs import answers_path, make_pack
+    from prefrl.feedback.records import check_name
     from prefrl.feedback.unpacking import is_pack, pack_answers
 
+    if given.rater:
+        try:
+            check_name("for", given.rater)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     with FeedbackStore.open(given.run) as store:
         if is_pack(given.run):
             if given.rater or given.recall or (given.queries, given.days) != (MOST, DAYS):
@@ -61,6 +67,8 @@ def main(args: list[str], *, prog: str) -> None:
             out = given.out or answers_path(given.run)
             print(f"{out}: {pack_answers(store, out):,} answers; send it back")
         elif given.recall:
+            if given.out or given.rater or (given.queries, given.days) != (MOST, DAYS):
+                raise UserError("--recall takes back all packs: got other options beside it")
             with store.writing(answers=False):
                 print(f"{store.queue.recall():,} queries are asked here again")
         elif given.out is None:

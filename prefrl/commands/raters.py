@@ -43,6 +43,7 @@ def main(args: list[str], *, prog: str) -> None:
             for path in showing_names(given.run):
                 path.unlink(missing_ok=True)
             print(f"forgotten; the answers stay counted under {alias}")
+            print("removed: what showed the name; prefrl report and prefrl clips make it again")
             return
         labels, acts = list(store.feedback()), store.acts()
 
@@ -63,8 +64,10 @@ def main(args: list[str], *, prog: str) -> None:
 
 def showing_names(run: Path) -> list[Path]:
     """Files that are made of the answers, tell who gave them, and can be made again."""
-    report = [run / "report" / name for name in ("raters.png", "raters.html")]
-    return report + [run / f"answers.{to}" for to in ("csv", "jsonl", "parquet")]
+    pages = ("raters.png", "raters.html", "index.html", "mistakes.png")
+    films = [*run.glob("report/mistakes/*.mp4"), *run.glob("videos/queries/*.mp4")]
+    files = [run / f"answers.{to}" for to in ("csv", "jsonl", "parquet")]
+    return [*(run / "report" / name for name in pages), *films, *files]
 
 
 def _print_table(quality: Quality) -> None:

@@ -58,7 +58,7 @@ def mark(store: FeedbackStore, known: Sequence[Known], *, purpose: Purpose) -> l
     Returns:
         The new ones.
     """
-    taken = {q.segments for q in store.queries() if q.purpose in ("gold", "practice")}
+    taken = _items(store)
     made = []
     with store.writing(answers=False):
         for one in known:
@@ -142,8 +142,10 @@ def chosen(
 ) -> list[Known]:
     """Some of what is known: for practice the clearest, for gold any, so that it looks ordinary.
 
-    Those come first whose question nobody is waiting for.
+    Those come first whose question nobody is waiting for; what is an item already is left out.
     """
+    taken = _items(store)
+    known = [one for one in known if one.query.segments not in taken]
     coins = np.random.default_rng(seed).random(len(known))
     clearest = purpose == "practice"
     order = sorted(
@@ -182,6 +184,11 @@ def shown(reply: Reply) -> str:
     if isinstance(reply, Ranking):
         return ">".join("=".join(str(i + 1) for i in group) for group in reply.order)
     return str(reply.value) if isinstance(reply, Rating) else "edit"
+
+
+def _items(store: FeedbackStore) -> set[tuple[str, ...]]:
+    """The segments of each control item."""
+    return {q.segments for q in store.queries() if q.purpose in ("gold", "practice")}
 
 
 def _decided(reply: Reply) -> bool:

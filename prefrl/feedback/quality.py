@@ -6,8 +6,8 @@ Everything is computed from stored answers alone; nobody is dropped here. Power 
                          a coin passes with 2.1 %
     sides, 24 of 30      an unbiased rater is flagged with 0.14 %; one who presses one side 95 %
                          of the time with 99.9 %
-    as others, 60 of 100 a rater right 85 % of the time, as are the others, is below with 0.05 %;
-                         a coin with 97 %
+    as others, 60 of 100 a rater right 85 % of the time, as are the others, is below with 0.05 %
+                         where queries have two answers, 1.1 % where they have five; a coin, 97 %
     repeats, 12 of 20    the same rater is below with 4.6 %, a coin with 75 %: too weak alone, so
                          a spammer is named for poor gold, or for others and repeats together
 """
@@ -30,7 +30,8 @@ GOLD_NEEDED, GOLD_PASS = 10, 0.75  # 15 of 20
 SIDE_NEEDED, SIDE_SHARE = 30, 0.8
 REPEATS_NEEDED, REPEATS_PASS = 8, 0.6
 OTHERS_NEEDED, OTHERS_COIN, OTHERS_INVERTED = 20, 0.6, 0.35
-FAST_NEEDED, FAST_SECONDS, FAST_SHARE = 20, 0.3, 0.3
+FAST_NEEDED, FAST_SHARE = 20, 0.3
+FAST_SECONDS = 1.1  # the viewer takes no answer in the first 0.8
 SLOPE_PER_50 = 0.25  # share of the median by which response times change in 50 answers
 CUSUM_DRIFT, CUSUM_LIMIT = 0.1, 3.0
 BOOTSTRAP = 100
@@ -53,14 +54,34 @@ class Share:
     high: float
 
     @classmethod
-    def of(cls, k: int, n: int) -> Share:
+    def of(cls, k: float, n: float) -> Share:
         """The interval of `k` of `n`; the whole range where n is 0."""
         if n == 0:
             return cls(k=0, n=0, low=0.0, high=1.0)
         p, spread = k / n, Z * math.sqrt(k * (n - k) / n**3 + Z**2 / (4 * n**2))
         middle, scale = p + Z**2 / (2 * n), 1 + Z**2 / n
         low, high = (middle - spread) / scale, (middle + spread) / scale
-        return cls(k=k, n=n, low=max(low, 0.0), high=min(high, 1.0))
+        return cls(k=int(k), n=int(n), low=max(low, 0.0), high=min(high, 1.0))
+
+    @classmethod
+    def of_groups(cls, groups: Sequence[tuple[int, int]]) -> Share:
+        """Of all (k, n) together, where what is in one group is not independent.
+
+        The interval is that of fewer, independent ones, by the design effect (Kish 1965, 5.4).
+
+        >>> Share.of_groups([(3, 3), (0, 3)] * 10) == Share.of(30, 60)
+        False
+        >>> Share.of_groups([(1, 1), (0, 1)] * 10).k
+        10
+        """
+        k, n = sum(k for k, _ in groups), sum(n for _, n in groups)
+        if k in (0, n) or len(groups) < 2:
+            return cls.of(k, n)
+        p = k / n
+        between = sum((one - p * of) ** 2 for one, of in groups) * len(groups) / (len(groups) - 1)
+        effect = max(between / (n * p * (1 - p)), 1.0)
+        interval = cls.of(k / effect, n / effect)
+        return cls(k=k, n=n, low=interval.low, high=interval.high)
 
     @property
     def value(self) -> float:
@@ -88,7 +109,7 @@ class RaterQuality:
     seconds: tuple[float, float, float]
     """Quartiles of the response times; nan where none are known."""
     fast: Share
-    """Answers within 300 ms."""
+    """Answers within `FAST_SECONDS`."""
     left: Share
     """Of decided comparisons, those for the clip on the left."""
     ties: Share
@@ -220,13 +241,12 @@ def _rated(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
 
 
 def _raw(shared: dict[str, dict[str, float]]) -> Share:
-    same = total = 0
+    found = []
     for votes in shared.values():
         values = list(votes.values())
         pairs = [(a, b) for i, a in enumerate(values) for b in values[i + 1 :]]
-        total += len(pairs)
-        same += sum(a == b for a, b in pairs)
-    return Share.of(same, total)
+        found.append((sum(a == b for a, b in pairs), len(pairs)))
+    return Share.of_groups([group for group in found if group[1]])
 
 
 def _rater(
@@ -291,14 +311,13 @@ def _repeats(labels: Sequence[Label]) -> dict[int, bool]:
 
 def _others(name: str, shared: dict[str, dict[str, float]]) -> Share:
     """Against each other rater; ties take no part."""
-    same = total = 0
+    found = []
     for votes in shared.values():
         mine = votes.get(name, 0.5)
         theirs = [v for rater, v in votes.items() if rater != name and v != 0.5]
-        if mine != 0.5:
-            total += len(theirs)
-            same += sum(v == mine for v in theirs)
-    return Share.of(same, total)
+        if mine != 0.5 and theirs:
+            found.append((sum(v == mine for v in theirs), len(theirs)))
+    return Share.of_groups(found)
 
 
 def _mean_kappa(
@@ -376,7 +395,7 @@ def _warnings(
         parts = f"{gold.k} of {gold.n} gold, {repeats.k} of {repeats.n} repeats"
         yield f"spammer: {parts}, {others.k} of {others.n} as others"
     if fast.n >= FAST_NEEDED and fast.value >= FAST_SHARE:
-        yield f"fast clicker: {fast.value:.0%} of {fast.n} answers within 300 ms"
+        yield f"fast clicker: {fast.value:.0%} of {fast.n} answers within {FAST_SECONDS} s"
     if cusum >= CUSUM_LIMIT:
         yield f"tired: errors in gold and repeats grow (CUSUM {cusum:.1f})"
     elif abs(slope) >= SLOPE_PER_50:

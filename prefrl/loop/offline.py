@@ -212,11 +212,14 @@ def chosen_labels(
 ) -> tuple[list[Label], int]:
     """The trainable answers of a store, and the `seq` up to which they were read.
 
+    What a person who was forgotten had said is not among them, however early the `seq`.
+
     Raises:
         UserError: there are none, or nobody is called like one of `without`.
     """
     changes = store.changes(0, as_of=answers)
-    found = [label for label in changes.labels if label.trainable]
+    forgotten = {act.rater for act in store.acts() if act.kind == "forget"}  # their new names
+    found = [x for x in changes.labels if x.trainable and x.rater not in forgotten]
     raters = {label.rater for label in found}
     for name in without:
         if name not in raters:

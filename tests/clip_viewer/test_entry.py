@@ -35,7 +35,13 @@ def test_what_does_not_fit_is_not_taken_even_in_part():
 
 def test_control_characters_are_left_out_and_a_line_stays_one():
     assert entry("a\x1b\x00b\nc", lines=False).text == "abc"
+    assert entry("a\tb", lines=False).text == "ab"
     assert entry("a\nb").text == "a\nb"
+
+
+def test_indentation_and_wide_spaces_stay():
+    code = "def f():\n\treturn 1\u00a0x\u3000y"
+    assert entry(code).text == code
 
 
 def test_up_and_down_keep_the_column_where_the_line_is_long_enough():

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import closing
 
 import numpy as np
 import pygame
@@ -164,6 +165,23 @@ def test_a_clip_whose_recipe_is_damaged_is_flagged_with_the_reason(run, scripted
         flags = [act for act in store.acts() if act.kind == "flag"]
         assert len(flags) == 1
         assert "not a clip recipe" in flags[0].note
+
+
+def test_clips_that_are_not_what_was_written_are_flagged_and_passed(run, scripted):
+    with closing(sqlite3.connect(run / "clips.db")) as database, database:
+        assert database.execute("UPDATE clip SET recipe = x'00'").rowcount > 0
+
+    def person(script):
+        script.begin()
+        script.until(lambda: getattr(script.controller.screen, "_flagged", False))
+        script.press(pygame.K_RETURN)
+        script.press(pygame.K_ESCAPE)
+        script.press(pygame.K_RETURN)
+
+    scripted(person)
+    assert main(["rate", str(run), "--name", "ann"]) == 0
+    with FeedbackStore.open(run) as store:
+        assert [act.kind for act in store.acts()].count("flag") >= 1
 
 
 def overwrite(run):

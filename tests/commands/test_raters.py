@@ -41,7 +41,14 @@ def test_raters_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_person_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rated(tmp_path, "Ann-Kathrin", "bob")
     assert main(["raters", str(tmp_path)]) == 0
+    shown = ("report/index.html", "report/mistakes.png", "report/mistakes/0.mp4",
+             "videos/queries/ab.mp4")  # fmt: skip
+    for name in shown:  # as prefrl report and prefrl clips write them
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("Ann-Kathrin: the left one is better")
+    (tmp_path / "videos" / "final.mp4").write_text("of nobody")
     assert main(["raters", str(tmp_path), "--forget", "Ann-Kathrin"]) == 0
+    assert (tmp_path / "videos" / "final.mp4").exists()
     assert "forgotten-" in capsys.readouterr().out
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert all(b"Ann-Kathrin" not in p.read_bytes() for p in files)

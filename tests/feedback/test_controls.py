@@ -70,6 +70,17 @@ def test_practice_takes_the_clearest_gold_any_and_open_questions_last(tmp_path: 
         assert gold[20] < 20
 
 
+def test_more_items_can_be_made_later(tmp_path: Path) -> None:
+    with returns(tmp_path, *[(0, float(i)) for i in range(20)]) as store:
+        known = [Known(query=q, right=SECOND, surety=q.policy_step) for q in store.queries()]
+        made = []
+        for purpose in ("gold", "practice", "gold"):
+            some = chosen(store, known, count=6, purpose=purpose, seed=0)
+            made.append(mark(store, some, purpose=purpose))
+        assert [len(items) for items in made] == [6, 6, 6]
+        assert len({q.segments for items in made for q in items}) == 18
+
+
 def test_a_gold_item_takes_the_place_of_its_query(tmp_path: Path) -> None:
     with returns(tmp_path, (0, 1), (5, 0)) as store:
         known = [Known(query=q, right=SECOND, surety=0.0) for q in store.queries()]

@@ -293,6 +293,31 @@ def test_what_is_out_can_be_called_back_and_its_answers_still_count(
         assert merge(store, tmp_path / "p-answers.zip").counts == {"ok": 2, "extra": 1}
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--recall", "--for", "ann"], "takes back all packs"),
+        (["--recall", "--days", "1"], "takes back all packs"),
+        (["--for", " ann", "--out", "q.zip"], "' ann'"),
+    ],
+)
+def test_pack_ignores_no_option(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out(tmp_path)[0].close()
+    assert main(["pack", str(tmp_path / "run"), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_inside_an_unpacked_pack_the_answers_go_beside_it(
+    packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered(unpack(packed), 1)
+    monkeypatch.chdir(packed.with_suffix(""))
+    assert main(["pack", "."]) == 0
+    assert packed.with_name("ann-answers.zip").exists()
+
+
 def test_an_existing_file_or_folder_is_left_alone(packed: Path) -> None:
     directory = packed.parent / "ann"
     directory.mkdir()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from clip_viewer.control.questions import LEAST_SECONDS
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Query, Viewing
 from prefrl.feedback.quality import Quality, RaterQuality, Share, alpha, kappa, measure
 from prefrl.feedback.replies import Choice
@@ -124,13 +125,26 @@ def test_agreement_has_its_interval(quality: Quality) -> None:
     assert of(quality, "perfect").kappa.value > of(quality, "spammer").kappa.value
 
 
+def test_pairs_of_answers_to_one_query_share_their_errors() -> None:
+    coins, pairs = np.random.default_rng(0), 0.85**2 + 0.15**2  # both right, or both wrong
+    wide = narrow = 0
+    for _ in range(400):
+        right = coins.binomial(5, 0.85, size=60)  # of five raters, on each of 60 queries
+        same = [(int(k * (k - 1) + (5 - k) * (4 - k)) // 2, 10) for k in right]
+        by_query, alone = Share.of_groups(same), Share.of(sum(k for k, _ in same), 600)
+        wide += by_query.low <= pairs <= by_query.high
+        narrow += alone.low <= pairs <= alone.high
+    assert wide / 400 > 0.92
+    assert narrow / 400 < 0.85
+
+
 def test_a_fast_clicker_is_flagged(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, 40)
     with store:
         desk = Desk(store, rater="ann", config=DeskConfig(repeat_share=0.0))
         for i in range(40):
             (one,) = desk.take(1)
-            spent = 0.2 if i % 2 else 2.0
+            spent = LEAST_SECONDS + 0.1 if i % 2 else 2.0
             viewing = Viewing(order=one.order, key="", seconds=spent, first_frame_seconds=0.1,
                               loops=1.0, speed=1.0)  # fmt: skip
             choice: Choice = "tie" if i % 2 else "first"

@@ -14,7 +14,7 @@ import prefrl
 from prefrl.errors import UserError
 from prefrl.feedback import Answer, Comparison, FeedbackStore
 from prefrl.loop.metrics import read_metrics
-from prefrl.loop.offline import read_fit
+from prefrl.loop.offline import chosen_labels, read_fit
 from prefrl.loop.train import Stop
 from prefrl.rewards import RewardModel
 from tests.loop.answered import answered, dots
@@ -115,6 +115,27 @@ def test_a_fit_goes_on_with_the_answers_it_began_with(
     later = fit(run, out=tmp_path / "later", updates=20, answers=999)
     assert not same(later, whole)
     assert read_fit(tmp_path / "later").answers == 41  # and not what may yet come
+
+
+def test_what_a_person_said_who_was_forgotten_is_not_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = answered(tmp_path / "run", sizes=[2] * 40, segments=dots(80))
+    with FeedbackStore.open(run) as store:
+        for x in store.labels(after=0)[:10]:
+            bob = Answer(id=f"bob-{x.seq}", query=x.query.id, rater="bob", reply=x.reply)
+            store.submit_many([bob])
+    with monkeypatch.context() as patch:
+        patch.setattr("prefrl.refit.Stop", lambda: StopAfter(3))
+        fit(run, out=tmp_path / "before", updates=20)
+    with FeedbackStore.open(run) as store:
+        store.forget("ann")
+        seqs = [x.seq for x in chosen_labels(store, answers=45, without=())[0]]
+        assert seqs == [41, 42, 43, 44, 45]  # bob's
+    with pytest.raises(UserError, match="forgotten since"):
+        fit(run, out=tmp_path / "before", updates=20)
+    fit(run, out=tmp_path / "after", updates=20)
+    fit(run, out=tmp_path / "after", updates=20)
 
 
 def test_what_one_rater_said_can_be_left_out(tmp_path: Path) -> None:

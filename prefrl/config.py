@@ -44,7 +44,7 @@ class QueryConfig:
     schedule: Literal["christiano_atari", "christiano_mujoco", "constant", "custom"] = "constant"
     """How the labels are spread over training; the Christiano forms ask more early."""
     points: tuple[tuple[float, float], ...] = ()
-    """Of the "custom" schedule: (share of the steps, share of the labels after the initial
+    """Of the "custom" schedule alone: (share of the steps, share of the labels after the initial
     ones), from (0, 0) to (1, 1)."""
     initial: float = 0.25
     """Share of the labels asked before the policy learns."""
@@ -92,6 +92,8 @@ class QueryConfig:
                 f"queries.segments: got {self.segments}, wanted 2, 3 to 6 for rankings, or 1 for "
                 "ratings by people"
             )
+        if self.segment_steps is not None and self.segment_steps < 1:
+            raise UserError(f"queries.segment_steps: got {self.segment_steps}, wanted 1 or more")
         if self.pool < max(self.segments, 2):
             raise UserError(
                 f"queries.pool: got {self.pool}, wanted {max(self.segments, 2)} or more"
@@ -135,7 +137,8 @@ class TrainConfig:
     """Compile the policy update; auto: for small networks on state observations, in runs long
     enough to earn back the half minute it takes, where there is a compiler."""
     checkpoint_every: int = 200_000
-    """Steps between checkpoints; the environments start anew at each."""
+    """Steps between checkpoints. The environments start anew at each, so that episodes under way
+    are not counted; where they are of unequal length, the short ones weigh more for it."""
     video: bool = True
     """Draw an MP4 of the final policy when the run is complete."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -262,7 +265,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return from_dict(hint, value, prefix=name + ".")  # type: ignore[arg-type]
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if value == "none" and type(None) in args:
+        if value in (None, "none") and type(None) in args:
             return None
         return _value(next(a for a in args if a is not type(None)), value, name)
     if origin is Literal:
@@ -270,7 +273,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             raise UserError(f"{name}: got {value!r}, wanted one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
-        return tuple(_value(args[0], item, name) for item in value)
+        return _tuple(args, value, name)
     if hint is float and type(value) is int:
         return float(value)
     if hint is Path and isinstance(value, str):
@@ -278,3 +281,14 @@ def _value(hint: Any, value: Any, name: str) -> Any:
     if type(value) is not hint:
         raise UserError(f"{name}: got {value!r}, wanted {hint.__name__}")
     return value
+
+
+def _tuple(hints: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    """Of any length where `hints` ends in an ellipsis."""
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name}: got {value!r}, wanted a list")
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(value)
+    if len(value) != len(hints):
+        raise UserError(f"{name}: got {value!r}, wanted a list of {len(hints)}")
+    return tuple(_value(hint, item, name) for hint, item in zip(hints, value, strict=True))

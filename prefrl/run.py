@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -64,28 +65,29 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options())
     model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
     directory = RunDir.prepare(out, config)
-    with (
-        RunLock(directory),
-        _store(directory, config) as store,
-        Stop().on_signals() as stop,
-    ):
-        parts = Run(
-            config,
-            directory,
-            venv=venv,
-            rater=rater,
-            schedule=schedule,
-            store=store,
-            device=device,
-            model=model,
-        )
-        if rater is None:
-            store.set_instructions(instructions(find_task(config.task)))
-        log.info("%s", _headline(config, out))
-        parts.resume()
-        learn(parts, stop=stop)
-        venv.close()
-        _conclude(directory, config, done=parts.step >= config.steps)
+    with RunLock(directory), Stop().on_signals() as stop:
+        RunDir.prepare(out, config)  # again: a run that began in the same moment may have it
+        with _store(directory, config) as store:
+            if rater is None:
+                store.set_instructions(instructions(find_task(config.task)))
+            parts = Run(
+                config,
+                directory,
+                venv=venv,
+                rater=rater,
+                schedule=schedule,
+                store=store,
+                device=device,
+                model=model,
+            )
+            log.info("%s", _headline(config, out))
+            parts.resume()
+            learn(parts, stop=stop)
+            venv.close()
+            done = parts.step >= config.steps
+            if done and parts.asks and not parts.labels_used:
+                log.warning("nobody has answered anything in this run, so nothing was learned")
+            _conclude(directory, config, done=done)
     return directory
 
 
@@ -116,14 +118,15 @@ def make_schedule(config: TrainConfig) -> LabelSchedule:
         labels=config.labels,
         initial=round(config.queries.initial * config.labels),
         steps=config.steps,
-        points=config.queries.points,
+        points=config.queries.points if config.queries.schedule == "custom" else (),
     )
 
 
 def default_directory(task: str) -> Path:
-    """`runs/<task>-<time>`."""
-    name = task.rsplit("/", 1)[-1]
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """`runs/<task>-<time>`, with a number behind it where there is one already."""
+    name = f"{task.rsplit('/', 1)[-1]}-{time.strftime('%Y%m%d-%H%M%S')}"
+    paths = (Path("runs") / f"{name}{after}" for after in ("", *(f"-{i}" for i in count(2))))
+    return next(path for path in paths if not path.exists())
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +187,26 @@ def _check(config: TrainConfig, task: Task) -> None:
         raise UserError(
             f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
             f"{task.horizon}: lower queries.segment_steps"
+        )
+    queries, recipe = config.queries, recipe_for(config.task)
+    if queries.points and queries.schedule != "custom" and queries.points != recipe.queries.points:
+        raise UserError(
+            f"queries.points: got some, with the schedule {queries.schedule}; wanted the schedule "
+            "custom"
+        )
+    asks = config.reward == "learned" and config.labels > 0 and config.reward_model is None
+    least = length if asks and queries.restart else config.rollout_steps
+    if config.ppo.minibatches > config.num_envs * least:
+        raise UserError(
+            f"ppo.minibatches: got {config.ppo.minibatches}, wanted at most "
+            f"{config.num_envs * least}: {config.num_envs} environments of {least} steps"
+        )
+    if task.horizon is not None and config.checkpoint_every < config.num_envs * task.horizon:
+        log.warning(
+            "the environments start anew every checkpoint_every = %s steps, before any episode of "
+            "%s steps ends: no true return will be known",
+            f"{config.checkpoint_every:,}",
+            f"{task.horizon:,}",
         )
     if config.model.stride > length:
         raise UserError(

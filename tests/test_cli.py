@@ -64,6 +64,8 @@ def complaint(argv, capsys):
             "does not fit into an episode of Reacher-v5, which has 50",
         ),
         (["train", "prefrl/Dot-v0", "--model.stride", "99"], "model.stride: got 99, wanted at"),
+        (["train", "Reacher-v5", "--num-envs", "1"], "ppo.minibatches: got 32, wanted at most 25"),
+        (["train", "prefrl/Dot-v0", "--queries.segment-steps", "0"], "wanted 1 or more"),
         (["train", "prefrl/Dot-v0", "--model.pretrain-epochs", "0"], "wanted more than 0"),
         (["train", "prefrl/Dot-v0", "--model.updates-per-label", "-1"], "wanted 0 or more"),
         (["train", "prefrl/Dot-v0", "--resume"], "name its directory with --out DIR"),
@@ -82,13 +84,19 @@ def test_a_mistake_costs_one_line_and_creates_nothing(argv, said, nowhere, capsy
     assert list(nowhere.iterdir()) == []
 
 
+def test_points_of_another_schedule_are_refused(nowhere, capsys):
+    argv = ["train", "ALE/Pong-v5", "--queries.schedule", "constant"]
+    points = ["--queries.points", "0", "0", "1", "1"]
+    assert "queries.points: got some, with the sched" in complaint([*argv, *points], capsys)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("stepz = 3", "unknown setting 'stepz'; did you mean 'steps'?"),
         ("labels = 'x'", "labels: got 'x', wanted int"),
         ("steps = = 3", "is not valid TOML"),
-        ("[model]\nl2_band = [1.1]", "model.l2_band: got (1.1,), wanted two ratios"),
+        ("[model]\nl2_band = [1.1]", "model.l2_band: got [1.1], wanted a list of 2"),
         ("task = 'Ant-v5'", "is for 'Ant-v5', not 'prefrl/Dot-v0'"),
     ],
 )

@@ -36,6 +36,11 @@ def test_none_survives_too(tmp_path):
         ({"ppo": 3}, "ppo: got 3, wanted a table of settings"),
         ({"reward": "lerned"}, "reward: got 'lerned', wanted one of learned, true"),
         ({"labels": -1}, "labels: got -1, wanted 0 or more"),
+        ({"policy": {"widths": 64}}, "policy.widths: got 64, wanted a list"),
+        (
+            {"queries": {"points": [[0, 0, 0]]}},
+            "queries.points: got [0, 0, 0], wanted a list of 2",
+        ),
         ({"queries": {"initial": 2.0}}, "queries.initial: got 2.0, wanted 0 to 1"),
     ],
 )
@@ -43,6 +48,12 @@ def test_what_is_wrong_is_named(data, message):
     with pytest.raises(UserError) as caught:
         from_dict(TrainConfig, {"task": "prefrl/Dot-v0", **data})
     assert str(caught.value) == message
+
+
+def test_none_may_be_given_from_python():
+    config = from_dict(TrainConfig, {"task": "x", "model": {"clip": None}, "reward_model": None})
+    assert config.model.clip is None
+    assert config.reward_model is None
 
 
 def test_an_integer_is_good_enough_for_a_float():

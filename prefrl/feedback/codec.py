@@ -104,10 +104,11 @@ class _Spec:
         """The array at `offset`."""
         count = math.prod(self.shape)
         flat = np.frombuffer(raw, self.dtype, count, offset) if count else np.zeros(0, self.dtype)
-        array = flat.reshape(self.shape)
+        array = flat.reshape(self.shape).copy()
         if not self.stack:
-            return array.copy()
-        return np.ascontiguousarray(sliding_window_view(array, self.stack, axis=0))
+            return array
+        # each frame is there once; writable, for torch.from_numpy warns otherwise
+        return sliding_window_view(array, self.stack, axis=0, writeable=True)
 
 
 def _plain(name: str, array: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def read_run(run: Run, path: Path) -> None:
     run.window_generator.bit_generator.state = counters["window_generator"]
     taken = set(counters["labels"])
     for label in run.store.labels(after=0, as_of=run.watermark):
-        if label.id in taken:
+        if label.seq in taken:
             run.bank.add(label, [run.store.segment(i) for i in label.segments])
     _restore(run, load_file(path / TRAINER), counters["reset_step"])
 
@@ -58,7 +58,7 @@ def read_run(run: Run, path: Path) -> None:
 def _counters(run: Run) -> dict[str, Any]:
     return {
         **{name: getattr(run, name) for name in COUNTERS},
-        "labels": run.bank.label_ids,
+        "labels": run.bank.seqs,
         "episodes": run.episodes.state(),
         "query_generator": run.query_generator.bit_generator.state,
         "window_generator": run.window_generator.bit_generator.state,

@@ -35,6 +35,7 @@ from prefrl.rewards import LabelBank, RewardFitter, RewardModel, Spaces
 
 log = logging.getLogger(__name__)
 
+LONGEST_WAIT = 0.5  # share of a run after which the first queries are asked of what there is
 FIRST_CHOICE = 0.05  # share of a run that may pass while the first queries' candidates gather
 CPU_CHUNK = 256  # rows of pixels per forward and backward: what fits the cache (measured)
 
@@ -183,6 +184,8 @@ class Run:
     def _enough_to_choose_from(self) -> bool:
         """Before the first fit: is there behaviour enough for the first queries?"""
         queries, held = self.config.queries, len(self.recorder.pool)
+        if self.step >= LONGEST_WAIT * self.config.steps:  # of a short run
+            return held >= queries.segments
         least = min(queries.segments * self.labels_due(), queries.pool)
         if queries.first == "uniform" or self.step >= FIRST_CHOICE * self.config.steps:
             return held >= least

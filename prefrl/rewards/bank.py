@@ -97,7 +97,7 @@ class LabelBank:
 
     def __init__(self, *, members: int, keep: int, device: torch.device) -> None:
         self.members, self.keep, self.device = members, keep, device
-        self._examples: OrderedDict[str, _Example] = OrderedDict()
+        self._examples: OrderedDict[int, _Example] = OrderedDict()
         self._segments: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class LabelBank:
         for segment in segments:
             if segment.id not in self._segments:
                 self._segments[segment.id] = self._tensors(segment)
-        self._examples[label.id] = _Example(
+        self._examples[label.seq] = _Example(
             segments=label.segments,
             counts=bootstrap_counts(label.query.id, self.members),
             **_reply(label.reply),
@@ -126,14 +126,14 @@ class LabelBank:
 
     def remove(self, label: Label) -> bool:
         """Forget a label that was withdrawn; was it there?"""
-        if label.id not in self._examples:
+        if label.seq not in self._examples:
             return False
-        self._drop(label.id)
+        self._drop(label.seq)
         return True
 
     @property
-    def label_ids(self) -> list[str]:
-        """Of the labels kept, the oldest first."""
+    def seqs(self) -> list[int]:
+        """Of the labels kept, the oldest first. Their ids may change: when a rater is forgotten."""
         return list(self._examples)
 
     @property
@@ -216,7 +216,7 @@ class LabelBank:
             torch.from_numpy(np.ascontiguousarray(segment.actions)).to(self.device),
         )
 
-    def _drop(self, label: str) -> None:
+    def _drop(self, label: int) -> None:
         dropped = self._examples.pop(label)
         used = {i for x in self._examples.values() for i in x.segments}
         for i in set(dropped.segments) - used:

@@ -64,6 +64,16 @@ def test_stacked_frames_are_stored_once() -> None:
     assert b'"shape": [6, 5, 6], "stack": 4' in header  # 3 + 4 - 1 frames
 
 
+def test_stacked_frames_come_back_as_a_view_of_each_once() -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (28, 4, 4), dtype=np.uint8)
+    stacked = np.lib.stride_tricks.sliding_window_view(frames, 4, axis=0)
+    original = dataclasses.replace(segment([0.5] * 25), observations=stacked)
+    back = decode_segment(encode_segment(original))
+    assert np.array_equal(back.observations, original.observations)
+    assert back.id == original.id
+    assert np.shares_memory(back.observations[0, ..., 1], back.observations[1, ..., 0])
+
+
 def test_uint8_that_is_no_sliding_window_comes_back_too() -> None:
     stack = pixels().observations.copy()
     stack[1, 0, 0, 0] ^= 1

@@ -170,6 +170,24 @@ def ask_first(run: Run) -> None:
     ask(run)
 
 
+def test_what_a_forgotten_person_said_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path, people()) as run:
+        ask_first(run)
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            for one in desk.take(5):
+                desk.submit(one, Comparison(choice="first"), None)
+        run.hear_people()
+        assert (run.labels_used, len(run.bank)) == (5, 5)
+        run.checkpoint(restart=False)
+        run.store.forget("ann")
+        run.hear_people()
+        assert (run.labels_used, len(run.bank)) == (0, 0)
+    with running(tmp_path, people()) as run:  # as before they were forgotten
+        assert (run.labels_used, len(run.bank)) == (5, 5)
+        run.hear_people()
+        assert (run.labels_used, len(run.bank)) == (0, 0)
+
+
 def test_old_queries_are_asked_no_more(tmp_path: Path) -> None:
     with running(tmp_path / "run", people()) as run:
         ask_first(run)

@@ -224,6 +224,21 @@ def test_the_first_queries_are_chosen_from_as_much_as_the_pool_holds(tmp_path: P
     assert held < 48 <= held + queries.per_rollout
 
 
+def test_a_short_run_asks_about_what_there_is(tmp_path: Path) -> None:
+    settings = config(steps=6_400, labels=200)  # of which 400 segments would be wanted
+    with running(tmp_path, settings) as run:
+        learn(run)
+        assert run.labels_used > 0
+        assert run.model.fitted
+
+
+@pytest.mark.parametrize("schedule", ["constant", "christiano_atari"])
+def test_every_recipe_takes_every_schedule(schedule: str) -> None:
+    game = recipe_for("ALE/Pong-v5")
+    queries = dataclasses.replace(game.queries, schedule=schedule)
+    assert make_schedule(dataclasses.replace(game, queries=queries)).due(game.steps) == game.labels
+
+
 def test_candidates_for_the_first_queries_gather_for_a_twentieth_of_the_run(tmp_path: Path) -> None:
     queries = dataclasses.replace(config().queries, first="k_center", candidates=100, pool=10**6)
     with running(tmp_path, config(steps=64_000, labels=40, queries=queries)) as run:
@@ -255,17 +270,17 @@ def test_a_run_that_takes_another_course_after_a_kill_leaves_the_answers_of_the_
     with running(tmp_path / "run", settings) as run, pytest.raises(Killed):
         learn(run, stop=KillAt(run, 8_000))
     with running(tmp_path / "run", settings) as run:
-        before = set(run.bank.label_ids)
-        first_course = {x.id for x in run.store.labels(after=0)} - before
+        before = set(run.bank.seqs)
+        first_course = {x.seq for x in run.store.labels(after=0)} - before
         assert first_course
         run.query_generator = np.random.default_rng(99)  # as rounding does on another processor
         learn(run, stop=StopAt(run, 7_600))
-        taken = run.bank.label_ids
+        taken = run.bank.seqs
         assert len(taken) > len(before)
         assert not first_course & set(taken)
         assert run.labels_used == len(taken) <= run.labels_due()
     with running(tmp_path / "run", settings) as run:
-        assert run.bank.label_ids == taken
+        assert run.bank.seqs == taken
 
 
 class Killed(BaseException):

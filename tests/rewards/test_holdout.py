@@ -89,6 +89,7 @@ def test_a_segment_is_judged_by_members_that_saw_no_label_about_it() -> None:
 
 
 def test_bootstraps_are_those_of_the_query() -> None:
-    bank, _ = chain(2)
-    wanted = [bootstrap_counts(id, MEMBERS) for id in bank._examples]  # a test label is its query
+    bank, segments = chain(2)
+    queries = [label(*pair, step=step).query for step, pair in enumerate(pairwise(segments))]
+    wanted = [bootstrap_counts(query.id, MEMBERS) for query in queries]
     assert torch.equal(bank.counts(torch.arange(2)), torch.from_numpy(np.stack(wanted, 1)).float())

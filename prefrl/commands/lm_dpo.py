@@ -89,7 +89,8 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     if config.annotator.rater == "human":
         raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")
     examples = _examples(config, task, policy, tokenizer)
-    train, held_out = held_out_split(len(examples), config.held_out, seed=config.optim.seed)
+    about = [x.prompt if kto else _pair(x) for x in examples]
+    train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
     reference = copy.deepcopy(policy)
     make = _kto if kto else _paired
 
@@ -110,6 +111,11 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
         panels=KTO_PANELS if kto else PANELS,
         title=f"{how} · {len(train)} labels",
     )
+
+
+def _pair(label: Any) -> tuple[str, ...]:
+    """What a label is about."""
+    return (label.prompt, *sorted(c.text for c in label.completions))
 
 
 PANELS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from prefrl.language.tasks import TextTask
 
     Scorer = Callable[[Sequence[tuple[str, Completion]]], Tensor]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ def main(args: list[str], *, prog: str) -> None:
 
     task = task_or_data(given.task, given.data)
     policy, tokenizer = load_policy(given.model, offline=given.offline)
-    other = load_policy(given.against, offline=given.offline)[0] if given.against else None
+    other = load_policy(given.against, offline=given.offline) if given.against else None
     reward = _reward(given)
     if task is None:
         assert given.data is not None
@@ -100,20 +103,28 @@ def _reward(given: LmEvalArgs) -> Scorer | None:
 
 
 def _evaluated(
-    given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Any, other: Any,
-    reward: Scorer | None, prompts: list[str],
+    given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Any,
+    other: tuple[Any, Any] | None, reward: Scorer | None, prompts: list[str],
 ) -> tuple[Evaluation, Samples]:  # fmt: skip
     from prefrl.language.encoded import Limits, encode_demonstrations
     from prefrl.language.evaluate import evaluate
     from prefrl.language.policy import Sampling
 
-    sampling = Sampling(temperature=given.temperature, never_said=tokenizer.never_said)
+    def said(model: Any, tokenizer: Any, seed: int) -> tuple[Samples, Sampling]:
+        sampling = Sampling(temperature=given.temperature, never_said=tokenizer.never_said)
+        about = {"tokenizer": tokenizer, "sampling": sampling, "max_completion": cap}
+        return _samples(model, prompts, given.samples, seed=seed, **about), sampling
+
     cap = given.max_completion if task is None else task.max_completion
-    about = {"tokenizer": tokenizer, "sampling": sampling, "max_completion": cap}
-    ours = _samples(policy, prompts, given.samples, seed=given.seed, **about)
-    theirs = held_out = None
-    if other is not None and (task is not None or reward is not None):
-        theirs = _samples(other, prompts, given.samples, seed=given.seed + 1, **about)
+    ours, sampling = said(policy, tokenizer, given.seed)
+    theirs = held_out = reference = None
+    if other is not None:
+        if task is not None or reward is not None:
+            theirs, _ = said(*other, given.seed + 1)
+        if other[1].backend.get_vocab() == tokenizer.backend.get_vocab():
+            reference = other[0]
+        else:
+            log.warning("no KL: %s has another tokenizer than %s", given.against, given.model)
     if task is not None:
         limits = limits_for(Limits(), task)
         held_out = encode_demonstrations(task.held_out(500), tokenizer, limits=limits)
@@ -121,7 +132,7 @@ def _evaluated(
         ours,
         model=policy,
         sampling=sampling,
-        reference=other,
+        reference=reference,
         gold=None if task is None else task.gold,
         learned=None if reward is None else lambda said: reward(said.pairs),
         against=theirs,

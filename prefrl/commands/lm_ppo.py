@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class LmPPOConfig:
         for name in ("batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.pretraining_data is not None and not self.lm.pretraining:
+            raise UserError("pretraining_data: got texts, with lm.pretraining 0; wanted a weight")
         if self.batch % self.lm.samples:
             raise UserError(
                 f"batch: got {self.batch} completions, wanted a multiple of lm.samples "
@@ -99,11 +102,10 @@ def main(args: list[str], *, prog: str) -> None:
     config, out = read_settings(LmPPOConfig, LmPPOArgs, args, prog=prog)
     if not config.model or not config.reward:
         raise UserError(f"wanted `{prog} --model RUN --reward RUN`, a policy and a reward model")
-    how = "ppo" if config.lm.advantage == "critic" else config.lm.advantage
-    ppo(config, out or default_directory(how, config.task or str(config.data)))
+    ppo(config, out)
 
 
-def ppo(config: LmPPOConfig, out: Path) -> None:
+def ppo(config: LmPPOConfig, out: Path | None) -> None:
     """One run, begun or resumed, on one process or several."""
     from prefrl.language.processes import join
     from prefrl.loop.hardware import set_threads
@@ -120,6 +122,10 @@ def ppo(config: LmPPOConfig, out: Path) -> None:
     judge.settle(device, shard=config.lm.shard)
     prompts = _prompts(config, task, tokenizer)
     trainer.check_room(prompts)
+    if out is None:
+        how = "ppo" if config.lm.advantage == "critic" else config.lm.advantage
+        now = processes.largest(int(time.time()), device)  # one name for all
+        out = default_directory(how, config.task or str(config.data), now=now)
     if processes.rank == 0:
         RunDir.prepare(out, config)
     processes.wait()
@@ -332,8 +338,10 @@ def _prompts(config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer) -
     return read_prompts(config.data, template=chat_template(tokenizer))
 
 
-def _pretraining(config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer) -> list[str]:
-    """Whole texts, prompt and completion."""
+def _pretraining(
+    config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer
+) -> list[tuple[str, str]]:
+    """Prompts and completions."""
     from prefrl.language.data import chat_template, read_demonstrations
 
     if not config.lm.pretraining:
@@ -345,7 +353,7 @@ def _pretraining(config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenize
         demonstrations = list(task.demonstrations(2000, config.seed))
     else:
         raise UserError("lm.pretraining needs texts: give --pretraining-data FILE")
-    return [f"{d.prompt} {d.completion}" for d in demonstrations]
+    return [(d.prompt, d.completion) for d in demonstrations]
 
 
 def draw(prompts: list[str], config: LmPPOConfig, *, step: int) -> list[str]:

@@ -124,6 +124,8 @@ def main(args: list[str], *, prog: str) -> None:
 
 def reward(config: RewardStageConfig, out: Path) -> None:
     """One run, begun or resumed."""
+    import numpy as np
+
     from prefrl.language.optimise import measure
     from prefrl.language.reward import (
         RewardObjective,
@@ -141,7 +143,8 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     run = RunDir.prepare(out, config) if people else None
     given = labels_for(config, task, policy, tokenizer, run=run)
     data = encode_labels(given, tokenizer, limits=limits)
-    train, held_out = held_out_split(len(data), config.held_out, seed=config.optim.seed)
+    about = [(x.prompt, *sorted(c.text for c in x.completions)) for x in data.labels]
+    train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
     made = TextRewardModel.from_sft(policy, config.reward, seed=config.optim.seed)
     fits = member_fits(made, data.part(train), config.optim)
     aside = data.part(held_out)
@@ -153,7 +156,8 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         return {f"fit/held_out_{k}": sum(e[k] for e in each) / len(each) for k in each[0]}
 
     def finish(path: Path) -> None:
-        prompts = sorted({label.prompt for label in given})
+        prompts = sorted({label.prompt for label in data.labels})
+        np.random.default_rng(config.optim.seed).shuffle(prompts)
         made.normalise_on(_reference(config, policy, tokenizer, prompts, limits))
         made.save(path, tokenizer)
 

@@ -94,7 +94,7 @@ def sft(config: SftConfig, out: Path) -> None:
         assert config.data is not None
         demonstrations = read_demonstrations(config.data, template=chat_template(tokenizer))
     texts = encode_demonstrations(demonstrations, tokenizer, limits=limits)
-    train, held_out = held_out_split(len(texts), config.held_out, seed=config.optim.seed)
+    train, held_out = held_out_split(range(len(texts)), config.held_out, seed=config.optim.seed)
 
     def part(index: list[int]) -> Encoded:
         return Encoded(

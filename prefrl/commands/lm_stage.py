@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -163,8 +163,14 @@ def check_positions(model: nn.Module, limits: Limits) -> None:
         )
 
 
-def held_out_split(count: int, share: float, *, seed: int) -> tuple[list[int], list[int]]:
+def held_out_split(
+    about: Sequence[Hashable], share: float, *, seed: int
+) -> tuple[list[int], list[int]]:
     """Indices to fit on and to hold out: a share of them, at least one where there are two.
+
+    Args:
+        about: of each example what it is about; examples about the same thing are fitted on, or
+            held out, together.
 
     Raises:
         UserError: a share that is none, or leaves nothing to fit on.
@@ -174,9 +180,16 @@ def held_out_split(count: int, share: float, *, seed: int) -> tuple[list[int], l
     if not 0 <= share < 1:
         raise UserError(f"held_out: got {share}, wanted 0 to below 1")
 
-    order = np.random.default_rng(seed).permutation(count).tolist()
-    held_out = min(max(round(share * count), 1), count - 1) if share > 0 else 0
-    return sorted(order[held_out:]), sorted(order[:held_out])
+    groups: dict[Hashable, list[int]] = {}
+    for i, thing in enumerate(about):
+        groups.setdefault(thing, []).append(i)
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    parts = list(groups.values())
+    wanted = max(round(share * len(about)), 1) if share > 0 else 0
+    held_out: list[int] = []
+    while len(held_out) < wanted and len(order) > 1:
+        held_out += parts[order.pop(0)]
+    return sorted(i for part in order for i in parts[part]), sorted(held_out)
 
 
 def held_out_figures(aside: Objective | None) -> dict[str, float]:
@@ -347,10 +360,11 @@ def run_stage(
     ).execute()
 
 
-def default_directory(stage: str, name: str) -> Path:
-    """runs/STAGE-NAME-TIME."""
+def default_directory(stage: str, name: str, *, now: float | None = None) -> Path:
+    """runs/STAGE-NAME-TIME; `now` in seconds since 1970, None: what the clock says."""
     short = Path(name).stem or "data"
-    return Path("runs") / f"{stage}-{short}-{time.strftime('%Y%m%d-%H%M%S')}"
+    moment = time.localtime(now)
+    return Path("runs") / f"{stage}-{short}-{time.strftime('%Y%m%d-%H%M%S', moment)}"
 
 
 def finished(run: RunDir) -> bool:

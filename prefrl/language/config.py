@@ -86,6 +86,8 @@ class LanguageConfig:
             raise UserError(f"temperature: got {self.temperature}, wanted more than 0")
         if self.kl_target is not None and not self.kl_target > 0:
             raise UserError(f"kl_target: got {self.kl_target}, wanted more than 0 nats")
+        if self.kl_target is not None and not self.beta:
+            raise UserError("kl_target: got one, with beta 0, which nothing can steer; wanted more")
         if self.shard and self.lora_rank:
             raise UserError(
                 f"shard: got it with lora_rank {self.lora_rank}, wanted one of them: adapters "

@@ -96,6 +96,8 @@ def read_thumbs(source: Source, *, template: Template | None = None) -> list[Thu
             prompt = _prompt(row["prompt"], template)
             return [Thumb(prompt=prompt, completion=completion, good=row["label"])]
         prompt, both = _pair(row, template)
+        if row.get("probability") == 0.5:  # a tie
+            return []
         return [
             Thumb(prompt=prompt, completion=completion, good=good)
             for completion, good in zip(both, (True, False), strict=True)
@@ -175,7 +177,7 @@ def _as_row(label: TextLabel) -> dict[str, Any]:
 
 def _json_lines(path: Path) -> list[Row]:
     rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -177,6 +177,8 @@ class KtoShared:
     units: float
     baseline: Tensor
     """Scalar z0."""
+    good: int
+    """How many of them are."""
 
 
 class KtoObjective:
@@ -206,28 +208,33 @@ class KtoObjective:
     def shared(self, index: Tensor) -> KtoShared:
         """Units are completions."""
         chosen = flat(index)
+        after = chosen[0] if len(chosen) > 1 else (chosen[0] + 1) % len(self.texts)
         mismatched = Encoded(
-            prompts=[self.texts.prompts[i] for i in (*chosen[1:], chosen[0])],
+            prompts=[self.texts.prompts[i] for i in (*chosen[1:], after)],
             completions=[self.texts.completions[i] for i in chosen],
             pad=self.texts.pad,
         )
         now = sequence_logp(self.model, mismatched)
         before = sequence_logp(self.reference_model, mismatched)
-        return KtoShared(units=len(chosen), baseline=(now - before).mean().clamp_min(0))
+        return KtoShared(
+            units=len(chosen),
+            baseline=(now - before).mean().clamp_min(0),
+            good=int(self.good[index].sum()),
+        )
 
     def sums(self, index: Tensor, shared: KtoShared) -> Sums:
-        """Loss, and mean implied rewards of good and of bad ones."""
+        """Loss, and mean implied rewards of good and of bad ones, where there are any."""
         device = self.reference.device
         texts = self.texts.batch(flat(index)).to(device)
         log_ratio = logprobs(self.model, texts).sum(1) - self.reference[index.to(device)]
         good = self.good[index].to(device)
         loss = kto_loss(log_ratio, good, shared.baseline, self.config)
         implied = self.config.beta * log_ratio.detach()
-        return Sums(
-            loss=loss.sum(),
-            figures={
-                "good_reward": torch.where(good, implied, 0.0).sum(),
-                "bad_reward": torch.where(good, 0.0, implied).sum(),
-                "baseline": shared.baseline * len(index),
-            },
-        )
+        figures = {"baseline": shared.baseline * len(index)}
+        for name, of, count in (
+            ("good_reward", good, shared.good),
+            ("bad_reward", ~good, int(shared.units) - shared.good),
+        ):
+            if count:  # a mean over these, where all is divided by `units`
+                figures[name] = torch.where(of, implied, 0.0).sum() * shared.units / count
+        return Sums(loss=loss.sum(), figures=figures)

@@ -23,9 +23,9 @@ from prefrl.language.records import Completion
 from prefrl.language.sft import language_loss
 from prefrl.language.tasks.task import Gold
 from prefrl.language.tokenizer import Tokenizer
-from prefrl.language.tokens import Completions
+from prefrl.language.tokens import Completions, joined
 
-CHUNK = 256  # prompts at a time
+CHUNK = 512  # prompts at a time
 
 Preferrer = Callable[[str, Completion, Completion], float]
 """(prompt, first, second) -> probability that the second is preferred; a `Judge` is one."""
@@ -70,20 +70,27 @@ def sample(
     max_completion: int,
     generator: torch.Generator,
 ) -> Samples:
-    """One completion for each prompt; give a prompt n times for n of them."""
+    """One completion for each prompt; give a prompt n times for n of them.
+
+    `CHUNK` at a time, for the keys and values of all of them may be more than there is memory.
+    """
     if not prompts:
         raise UserError("no prompts: wanted at least one")
     device = next(model.parameters()).device
+    asked = tokenizer.prompts(prompts).to(device)
     with torch.no_grad():
-        texts = generate(
-            model,
-            tokenizer.prompts(prompts).to(device),
-            sampling=sampling,
-            tokenizer=tokenizer,
-            max_tokens=max_completion,
-            generator=generator,
-        )
-    return samples_of(prompts, texts, tokenizer)
+        parts = [
+            generate(
+                model,
+                asked.rows(index),
+                sampling=sampling,
+                tokenizer=tokenizer,
+                max_tokens=max_completion,
+                generator=generator,
+            )
+            for index in torch.arange(len(prompts), device=device).split(CHUNK)
+        ]
+    return samples_of(prompts, joined(parts, pad=tokenizer.pad), tokenizer)
 
 
 def samples_of(prompts: Sequence[str], texts: Completions, tokenizer: Tokenizer) -> Samples:

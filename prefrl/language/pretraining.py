@@ -2,7 +2,7 @@
 
 Ouyang et al. 2022 (arXiv:2203.02155, eq. 2) call the mixture PPO-ptx. Their coefficient of 27.8
 hangs on how their loss is averaged; here it is the mean over tokens, and about .1 to 1 is a
-start. The ratio of the gradients' norms is logged.
+start. The norm of its gradient is logged, and that of the sum of both.
 """
 
 from __future__ import annotations
@@ -56,14 +56,27 @@ class PretrainingLoss:
         return -logp[:count].sum() / tokens
 
 
-def pretraining_texts(texts: Sequence[str], tokenizer: Tokenizer, *, limit: int) -> Completions:
-    """Plain texts as first token and rest, cut at `limit` tokens.
+def pretraining_texts(
+    texts: Sequence[str | tuple[str, str]], tokenizer: Tokenizer, *, limit: int
+) -> Completions:
+    """Texts as first token and rest, cut at `limit` tokens.
+
+    Args:
+        texts: plain ones, or (prompt, completion), which become the ids that all other stages
+            make of them.
 
     Raises:
         UserError: a text of fewer than two tokens.
     """
-    rows = [[*tokenizer.encode_prompt(text), tokenizer.eos][:limit] for text in texts]
+    rows = [_ids(text, tokenizer)[:limit] for text in texts]
     for i, row in enumerate(rows):
         if len(row) < 2:
             raise UserError(f"pretraining text {i}: got {texts[i]!r}, wanted two tokens or more")
     return completions_of([row[:1] for row in rows], [row[1:] for row in rows], pad=tokenizer.pad)
+
+
+def _ids(text: str | tuple[str, str], tokenizer: Tokenizer) -> list[int]:
+    if isinstance(text, str):
+        return [*tokenizer.encode_prompt(text), tokenizer.eos]
+    prompt, completion = text
+    return [*tokenizer.encode_prompt(prompt), *tokenizer.encode_completion(completion)]

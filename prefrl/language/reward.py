@@ -30,7 +30,7 @@ from prefrl.language.encoded import Encoded, Limits, encode, fitting, flat
 from prefrl.language.models import ScalarModel
 from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
 from prefrl.language.records import Completion, TextLabel
-from prefrl.language.tokenizer import Tokenizer
+from prefrl.language.tokenizer import Tokenizer, load_tokenizer
 from prefrl.language.tokens import Completions
 from prefrl.language.verdicts import RankingLoss, pair_accuracy, read_verdicts, verdict_loss
 from prefrl.rewards import bootstrap_counts
@@ -138,8 +138,9 @@ def load_text_reward(path: Path) -> TextRewardModel:
     if (path / ABOUT).is_file():
         config = TextRewardConfig(**json.loads((path / ABOUT).read_text()))
         trunks = [
-            AutoModel.from_pretrained(path / f"member-{e}", use_safetensors=True,
-                                      trust_remote_code=False, local_files_only=True)
+            AutoModel.from_pretrained(path / f"member-{e}", dtype=torch.float32,
+                                      use_safetensors=True, trust_remote_code=False,
+                                      local_files_only=True)
             for e in range(config.members)
         ]  # fmt: skip
         made = _assembled(trunks, config)
@@ -152,10 +153,19 @@ def load_text_reward(path: Path) -> TextRewardModel:
     if not (path / "config.json").is_file():
         raise UserError(f"no reward model in {path}: wanted {ABOUT}, or a classifier of one label")
     model: Any = AutoModelForSequenceClassification.from_pretrained(
-        path, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        path,
+        dtype=torch.float32,  # else that of the file, often bfloat16
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
     )
     if model.config.num_labels != 1:
         raise UserError(f"{path}: got {model.config.num_labels} labels, wanted one, a score")
+    if not isinstance(getattr(model, "score", None), nn.Linear):
+        raise UserError(f"{path}: got a {type(model).__name__}, wanted one with a linear `score`")
+    size = load_tokenizer(path, offline=True).size
+    if model.get_input_embeddings().num_embeddings < size:  # a PAD was added
+        model.resize_token_embeddings(size, mean_resizing=False)
     made = _assembled([model.base_model], TextRewardConfig(normalise=False))
     with torch.no_grad():
         made.members[0].head.weight.copy_(model.score.weight)  # type: ignore[union-attr, operator]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prefrl.errors import UserError
@@ -146,6 +147,23 @@ def completions_of(
     before = prompts_of(prompts, pad=pad)
     ids, mask = _padded(completions, pad=pad, left=False)
     return Completions(prompt=before.ids, prompt_mask=before.mask, completion=ids, mask=mask)
+
+
+def joined(parts: Sequence[Completions], *, pad: int) -> Completions:
+    """Parts of one prompt width as one, padded to the longest completion."""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(part.completion.shape[1] for part in parts)
+
+    def wide(x: Tensor, value: int | bool) -> Tensor:
+        return F.pad(x, (0, width - x.shape[1]), value=value)
+
+    return Completions(
+        prompt=torch.cat([part.prompt for part in parts]),
+        prompt_mask=torch.cat([part.prompt_mask for part in parts]),
+        completion=torch.cat([wide(part.completion, pad) for part in parts]),
+        mask=torch.cat([wide(part.mask, False) for part in parts]),
+    )
 
 
 def until_eos(completion: Tensor, eos: int) -> Tensor:

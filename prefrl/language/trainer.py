@@ -81,7 +81,7 @@ class LanguageTrainer:
             trained, and a frozen copy of it is the reference.
         critic: a reward model whose copy becomes the critic, where the critic is separate and
             there is one; None: a copy of `model` with a zero head.
-        pretraining: texts for the pretraining term.
+        pretraining: texts for the pretraining term, plain or as (prompt, completion).
         seed: of sampling and minibatches.
         processes: those that compute together; each gets the same arguments.
     """
@@ -94,7 +94,7 @@ class LanguageTrainer:
         *,
         seed: int,
         critic: ScalarModel | None = None,
-        pretraining: Sequence[str] = (),
+        pretraining: Sequence[str | tuple[str, str]] = (),
         processes: Processes = ALONE,
     ) -> None:
         if config.shard and processes.count == 1:
@@ -236,7 +236,7 @@ class LanguageTrainer:
                     log.warning("%s", finding)
                 self.findings.append(finding)
 
-    def _auxiliary(self, pretraining: Sequence[str]) -> list[Auxiliary]:
+    def _auxiliary(self, pretraining: Sequence[str | tuple[str, str]]) -> list[Auxiliary]:
         if not self.config.pretraining:
             return []
         if not pretraining:

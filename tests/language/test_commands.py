@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
-from prefrl.commands.lm_stage import model_in
+from prefrl.commands.lm_stage import held_out_split, model_in
 from prefrl.errors import UserError
 from prefrl.feedback import (
     Answer,
@@ -100,6 +100,44 @@ def test_a_direct_method_gives_a_policy(sft: Path, tmp_path: Path, loss: str) ->
     before, after = weights(sft), weights(tmp_path / loss)
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert (tmp_path / loss / "report" / "learning.png").exists()
+
+
+def test_labels_about_the_same_completions_are_held_out_together() -> None:
+    about = ["a", "a", "b", "c", "a", "d"]
+    for seed in range(10):
+        train, aside = held_out_split(about, 0.3, seed=seed)
+        assert sorted(train + aside) == list(range(6))
+        assert not {about[i] for i in train} & {about[i] for i in aside}
+        assert len(aside) >= 2
+    assert held_out_split(["a"], 0.5, seed=0) == ([0], [])
+    assert held_out_split(range(4), 0.0, seed=0) == ([0, 1, 2, 3], [])
+
+
+def test_prompts_dropped_as_too_long_are_no_reference(sft: Path, tmp_path: Path) -> None:
+    good, bad = "good " * 3, "bad " * 3
+    row = {"chosen": good, "rejected": bad}
+    rows = [{"prompt": f"food {'good ' * (i % 3)}", **row} for i in range(12)]
+    rows.append({"prompt": "bad " * 40, **row})
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    limits = "--limits.max-prompt 8 --limits.max-completion 8 --limits.too-long drop"
+    options = f"--optim.epochs 1 --optim.batch 4 --reference-samples 30 {limits}"
+    out = tmp_path / "reward"
+    run(lm_reward, options, "--model", sft, "--data", tmp_path / "labels.jsonl", "--out", out)
+    assert (out / "model").is_dir()
+
+
+def test_a_policy_with_another_tokenizer_speaks_with_its_own(
+    sft: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "docs"
+    small = "--new.width 16 --new.layers 1 --new.heads 2"
+    run(lm_sft, f"--task docstrings --demonstrations 40 --optim.epochs 1 {small}", "--out", other)
+    out = tmp_path / "eval"
+    run(lm_eval, "--task reviews --samples 20", "--model", sft, "--against", other, "--out", out)
+    found = json.loads((out / "evaluation.json").read_text())
+    assert "kl" not in found
+    assert "wins" in found
+    assert "another tokenizer" in caplog.text
 
 
 def test_best_of_n_and_evaluation_write_what_they_found(

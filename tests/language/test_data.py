@@ -76,6 +76,18 @@ def test_thumbs_are_labels_or_the_sides_of_a_pair() -> None:
     assert found == [("c", False), ("a", True), ("b", False)]
 
 
+def test_a_tie_is_no_thumb() -> None:
+    tie = {"prompt": "p", "chosen": "a", "rejected": "b", "probability": 0.5}
+    sure = {"prompt": "p", "chosen": "c", "rejected": "d", "probability": 0.9}
+    assert [t.completion.text for t in read_thumbs([tie, sure])] == ["c", "d"]
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "demos.jsonl"
+    path.write_text('{"prompt": "a", "completion": "x\u2028y\x85z"}\r\n', encoding="utf-8")
+    assert [d.completion for d in read_demonstrations(path)] == ["x\u2028y\x85z"]
+
+
 def test_prompts_are_texts_or_chats_without_their_answer() -> None:
     assert read_prompts([{"prompt": "p"}, {"messages": CHAT}], template=template) == ["p", "hi"]
 

@@ -44,6 +44,7 @@ from prefrl.language.reward import (
     score_texts,
 )
 from prefrl.language.sft import SftObjective, language_loss
+from prefrl.language.tokenizer import load_tokenizer
 from prefrl.language.tokens import Completions
 from prefrl.rewards import bootstrap_counts
 from tests.language.texts import LIMITS, model, pairs, tokenizer
@@ -351,14 +352,34 @@ def test_a_classifier_of_one_label_is_a_reward_model(tmp_path: Path) -> None:
 
     one = classifier(1)
     one.save_pretrained(tmp_path / "one")
+    tokenizer().save(tmp_path / "one")
     texts = demos().batch([0])  # no padding on the right: both read the last token
     expected = one(input_ids=texts.ids, attention_mask=texts.attention.long()).logits[0, 0]
     torch.testing.assert_close(load_text_reward(tmp_path / "one").score(texts)[0], expected)
+    classifier(1).bfloat16().save_pretrained(tmp_path / "half")  # as published
+    tokenizer().save(tmp_path / "half")
+    mixed = demos().batch(range(4))  # of several lengths: padded
+    assert load_text_reward(tmp_path / "half").score(mixed).isfinite().all()
     classifier(2).save_pretrained(tmp_path / "two")
     with pytest.raises(UserError, match="got 2 labels, wanted one"):
         load_text_reward(tmp_path / "two")
     with pytest.raises(UserError, match="no reward model in"):
         load_text_reward(tmp_path)
+
+
+def test_a_classifier_gets_room_for_a_pad_of_its_own(tmp_path: Path) -> None:
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    reads = tokenizer()
+    backend = copy.deepcopy(reads.backend)
+    backend.pad_token = backend.eos_token  # as GPT-2's and many a Llama's
+    backend.save_pretrained(tmp_path)
+    small = GPT2Config(vocab_size=reads.size, n_embd=8, n_layer=1, n_head=2, num_labels=1,
+                       pad_token_id=reads.eos)  # fmt: skip
+    GPT2ForSequenceClassification(small).save_pretrained(tmp_path)
+    loaded, own = load_text_reward(tmp_path), load_tokenizer(tmp_path)
+    said = [(x.prompt, x.completions[i]) for i, x in enumerate(pairs()[:2])]
+    assert score_texts(loaded, own, said).isfinite().all()
 
 
 # ---- direct methods ---------------------------------------------------------------------
@@ -388,6 +409,32 @@ def test_direct_methods_raise_the_chosen_over_the_rejected(loss: str) -> None:
     assert after["accuracy"] == 1
     gap = [f["chosen_logp"] - f["rejected_logp"] for f in (before, after)]
     assert gap[1] > gap[0] + 0.5
+
+
+def test_implied_rewards_of_kto_are_means_over_the_good_and_over_the_bad() -> None:
+    policy, before = model(), model(seed=1)
+    texts = demos()
+    good = torch.arange(len(texts)) < 2
+    config = DirectConfig(loss="kto")
+    figures = measure(KtoObjective(policy, before, texts, good, config), chunk=len(texts))
+    implied = config.beta * (sequence_logp(policy, texts) - sequence_logp(before, texts))
+    assert figures["good_reward"] == pytest.approx(implied[good].mean().item(), abs=1e-5)
+    assert figures["bad_reward"] == pytest.approx(implied[~good].mean().item(), abs=1e-5)
+    only_bad = measure(KtoObjective(policy, before, texts, good & False, config))
+    assert "good_reward" not in only_bad
+
+
+def test_one_completion_alone_is_read_after_another_s_prompt() -> None:
+    policy, before = model(), model(seed=1)
+    objective = KtoObjective(policy, before, demos(), torch.ones(5) > 0, DirectConfig(loss="kto"))
+    first = objective.texts.prompts[0]
+    other = next(i for i, prompt in enumerate(objective.texts.prompts) if prompt != first)
+    alone = objective.shared(torch.tensor([other - 1]))
+    pair = Encoded(prompts=[objective.texts.prompts[other]],
+                   completions=[objective.texts.completions[other - 1]],
+                   pad=objective.texts.pad)  # fmt: skip
+    gap = sequence_logp(policy, pair) - sequence_logp(before, pair)
+    assert alone.baseline.item() == pytest.approx(max(gap.mean().item(), 0.0), abs=1e-5)
 
 
 def test_the_baseline_of_kto_is_the_kl_seen_on_completions_of_other_prompts() -> None:

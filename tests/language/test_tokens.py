@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from prefrl.errors import UserError
-from prefrl.language.tokens import at_end, completions_of, place_at_end, prompts_of, until_eos
+from prefrl.language.tokens import (
+    at_end,
+    completions_of,
+    joined,
+    place_at_end,
+    prompts_of,
+    until_eos,
+)
 from tests.language.small import tokenizer
 
 PAD, EOS = 0, 1
@@ -42,6 +49,15 @@ def test_repeated_prompts_stand_next_to_each_other() -> None:
 def test_nothing_to_say_is_refused(prompts: list[list[int]], completions: list[list[int]]) -> None:
     with pytest.raises(UserError, match="wanted at least one"):
         completions_of(prompts, completions, pad=PAD)
+
+
+def test_parts_are_joined_at_the_longest() -> None:
+    one = completions_of([[5]], [[7, 1]], pad=0)
+    other = completions_of([[6]], [[8, 8, 1]], pad=0)
+    both = joined([one, other], pad=0)
+    assert both.completion.tolist() == [[7, 1, 0], [8, 8, 1]]
+    assert both.mask.tolist() == [[True, True, False], [True, True, True]]
+    assert both.prompt.tolist() == [[5], [6]]
 
 
 def test_single_tokens_have_no_meaning_of_their_own() -> None:

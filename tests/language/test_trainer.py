@@ -12,6 +12,7 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.language.config import LanguageConfig
 from prefrl.language.models import ScalarModel, load_model, logprobs
+from prefrl.language.pretraining import pretraining_texts
 from prefrl.language.terms import TextExperience
 from prefrl.language.trainer import LanguageTrainer
 from tests.language.small import config, equal, model, texts, tokenizer, weights
@@ -131,6 +132,14 @@ def test_the_pretraining_term_keeps_the_loss_on_its_texts_low() -> None:
         return -logprobs(of.policy.model, said).sum().item()
 
     assert loss(1.0) < 0.5 * loss(0.0)
+
+
+def test_demonstrations_become_the_ids_that_sft_makes_of_them() -> None:
+    reads = tokenizer()
+    prompt, completion = CORPUS[0].split(" ", 1)
+    whole = pretraining_texts([(prompt, completion)], reads, limit=99)
+    wanted = [*reads.encode_prompt(prompt), *reads.encode_completion(completion)]
+    assert [*whole.prompt[0].tolist(), *whole.completion[0].tolist()] == wanted
 
 
 def test_a_pretraining_term_without_texts_is_refused() -> None:

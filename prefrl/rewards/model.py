@@ -23,7 +23,7 @@ from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, S
 log = logging.getLogger(__name__)
 
 ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
-SAVED_SETTINGS = ("network", "members", "scale", "clip", "soft_threshold")
+SAVED_SETTINGS = ("network", "members", "scale", "clip", "firm_threshold")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
@@ -67,10 +67,11 @@ class RewardConfig:
     clip: float | None = None
     """Largest normalised reward of one step, in standard deviations: answers tell the order of
     segments and leave open how much rare events weigh. None: no limit."""
-    soft_threshold: float = 0.0
-    """What differs from the labelled steps' median by so many standard deviations or less counts
-    as nothing, and the rest by that much less: for tasks where most steps are worth the same and
-    a policy would live on what the model has not quite learned of them."""
+    firm_threshold: tuple[float, float] = (0.0, 0.0)
+    """What differs from the labelled steps' median by the first or less, in standard deviations,
+    counts as nothing; by the second or more, in full; in between it rises evenly. For tasks where
+    most steps are worth the same, and a policy would live on what the model has not quite
+    learned of them."""
     normaliser_segments: int = 256
     """Labelled segments, newest first, on which mean 0 and that deviation hold."""
 
@@ -85,7 +86,12 @@ class RewardConfig:
             raise UserError(f"model.l2_band: got {self.l2_band}, wanted two ratios, low and high")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"model.clip: got {self.clip}, wanted more than 0, or none")
-        for name in ("output_penalty", "l2", "updates_per_label", "soft_threshold"):
+        if not 0 <= self.firm_threshold[0] <= self.firm_threshold[1]:
+            raise UserError(
+                f"model.firm_threshold: got {self.firm_threshold}, wanted two numbers from 0 on, "
+                "rising"
+            )
+        for name in ("output_penalty", "l2", "updates_per_label"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 or more")
         for name in ("error", "dropout"):
@@ -167,9 +173,8 @@ class RewardModel:
         if not self.fitted:
             return torch.zeros((B, T), device=self.device)
         reward = self._normalised(self.members(observation.flatten(0, 1), action.flatten(0, 1)))
-        if self.config.soft_threshold:  # Donoho 1995, equation 2
-            excess = reward - self.median
-            reward = excess.sign() * (excess.abs() - self.config.soft_threshold).clamp_min(0)
+        if self.config.firm_threshold[1]:
+            reward = firm(reward - self.median, *self.config.firm_threshold)
         return self.scale * reward.view(B, T)
 
     def _normalised(self, raw: Tensor) -> Tensor:
@@ -263,9 +268,10 @@ class RewardModel:
             UserError: no reward model there, or none that is whole.
         """
         saved = find_model(Path(directory))
+        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.settings.items()}
         model = cls.build(
             saved.spaces,
-            RewardConfig(**saved.settings),
+            RewardConfig(**listed),
             dtype=DTYPES[saved.dtype],
             device=torch.device(device),
             generator=torch.Generator(),
@@ -287,6 +293,17 @@ class RewardModel:
             torch.from_numpy(observation).to(self.device),
             torch.from_numpy(action).to(self.device),
         )
+
+
+def firm(x: Tensor, low: float, high: float) -> Tensor:
+    """Firm shrinkage (Gao and Bruce 1997, equation 2.5): soft where small, none where large.
+
+    >>> firm(torch.tensor([-2.0, -1.0, 0.5, 0.75, 1.0]), 0.5, 1.0).tolist()
+    [-2.0, -1.0, 0.0, 0.5, 1.0]
+    """
+    size = x.abs()
+    between = high * (size - low) / max(high - low, 1e-9)
+    return x.sign() * torch.where(size > high, size, between.clamp(0, high))
 
 
 def _network(

@@ -89,19 +89,22 @@ def test_no_step_of_a_member_counts_more_than_the_clip() -> None:
 
 
 def test_what_is_near_the_labelled_median_counts_as_nothing() -> None:
-    free, thresholded = model(scale=0.5), model(scale=0.5, soft_threshold=0.4)
+    free, thresholded = model(scale=0.5), model(scale=0.5, firm_threshold=(0.4, 0.8))
     labelled = steps(101)
     for made in (free, thresholded):
         made.normalise_on(*labelled)
     whole = free.score_steps(labelled[0][None], labelled[1][None])[0] / 0.5  # in deviations
     far = whole - whole.median()  # of an odd number: one of them
     got = thresholded.score_steps(labelled[0][None], labelled[1][None])[0] / 0.5
-    assert 0 < (got == 0).sum() < 101
-    torch.testing.assert_close(got, torch.where(far.abs() <= 0.4, 0.0, far - 0.4 * far.sign()))
+    small, large = far.abs() <= 0.4, far.abs() >= 0.8
+    assert min(small.sum(), large.sum(), (~small & ~large).sum()) > 0
+    rising = far.sign() * 2 * (far.abs() - 0.4)  # from 0 at .4 to .8 at .8
+    wanted = torch.where(small, 0.0, torch.where(large, far, rising))
+    torch.testing.assert_close(got, wanted)
 
 
 def test_the_threshold_and_its_median_are_loaded_with_the_model(tmp_path: Path) -> None:
-    made, x = model(soft_threshold=0.4), steps(9)
+    made, x = model(firm_threshold=(0.4, 0.8)), steps(9)
     made.normalise_on(*steps(50))
     made.save(tmp_path)
     loaded = RewardModel.load(tmp_path)

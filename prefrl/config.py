@@ -19,6 +19,9 @@ from prefrl.rewards import RewardConfig
 
 T = TypeVar("T")
 
+RETIRED: dict[str, Any] = {"model.soft_threshold": 0.0}
+"""Settings that runs begun before may hold, and what they were where they did nothing."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvConfig:
@@ -196,6 +199,7 @@ def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
         UserError: an unknown setting, or a value of the wrong type.
     """
     hints = get_type_hints(cls)
+    data = {key: value for key, value in data.items() if not _is_retired(prefix + key, value)}
     unknown = [key for key in data if key not in hints]
     if unknown:
         raise UserError(unknown_setting(prefix + unknown[0], [prefix + h for h in hints]))
@@ -204,6 +208,16 @@ def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
         if f.name not in data and f.default is f.default_factory is dataclasses.MISSING:
             raise UserError(f"{prefix}{f.name}: got nothing, wanted a value")
     return cls(**values)
+
+
+def _is_retired(name: str, value: Any) -> bool:
+    """Is it a setting that is no more, at the value at which it did nothing?"""
+    if name not in RETIRED or value == RETIRED[name]:
+        return name in RETIRED
+    raise UserError(
+        f"{name}: got {value!r}, a setting that is no more; go on with the version that began "
+        "the run"
+    )
 
 
 def unknown_setting(name: str, known: list[str]) -> str:

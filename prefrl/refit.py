@@ -12,7 +12,6 @@ from typing import Any
 from envs import make_vec
 from prefrl.agents.policy import compute_dtype
 from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
-from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, Label
 from prefrl.loop.fit_picture import write_fit_picture
 from prefrl.loop.hardware import choose_device, set_threads
@@ -72,11 +71,11 @@ def fit(
     with FeedbackStore.open(source.path) as store:
         labels, seq = chosen_labels(store, answers=answers, without=without)
         where = Path(out) if out else Path(f"{source.path}-fit-{seq}")
-        _check_nobody_forgotten_since(store, where)
         settings = FitConfig(
             run=str(source.path),
             task=config.task,
             answers=seq,
+            labels=len(labels),
             updates=passes(chosen, labels) if updates is None else updates,
             seed=seed,
             without=tuple(without),
@@ -84,18 +83,6 @@ def fit(
             model=replace(chosen, keep=max(chosen.keep, len(labels))),
         )
         return _fit(settings, config, where, labels, store, device=device, threads=threads)
-
-
-def _check_nobody_forgotten_since(store: FeedbackStore, out: Path) -> None:
-    """A fit that was begun has learned from all that there was."""
-    if not (out / SETTINGS).is_file():
-        return
-    known = read_fit(out).answers
-    if any(act.kind == "forget" and act.seq > known for act in store.acts()):
-        raise UserError(
-            f"{out} was begun with the answers of a person who has been forgotten since: delete it "
-            "and give another --out"
-        )
 
 
 def passes(model: RewardConfig, labels: Sequence[Label]) -> int:

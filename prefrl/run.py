@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import logging
+import math
 import sys
 import time
 from itertools import count
@@ -58,6 +59,8 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     _check(config, find_task(config.task))
     if RunDir(path=out).config.is_file():
         RunDir.prepare(out, config)  # another run's is refused before its models are looked at
+    else:
+        _check_points(config)
     schedule = make_schedule(config)
     rater = make_rater(config)
     device = choose_device(config.device)
@@ -85,7 +88,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
             learn(parts, stop=stop)
             venv.close()
             done = parts.step >= config.steps
-            if done and parts.asks and not parts.labels_used:
+            if done and parts.asks and not parts.model.fitted:
                 log.warning("nobody has answered anything in this run, so nothing was learned")
             _conclude(directory, config, done=done)
     return directory
@@ -188,20 +191,16 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
             f"{task.horizon}: lower queries.segment_steps"
         )
-    queries, recipe = config.queries, recipe_for(config.task)
-    if queries.points and queries.schedule != "custom" and queries.points != recipe.queries.points:
-        raise UserError(
-            f"queries.points: got some, with the schedule {queries.schedule}; wanted the schedule "
-            "custom"
-        )
     asks = config.reward == "learned" and config.labels > 0 and config.reward_model is None
-    least = length if asks and queries.restart else config.rollout_steps
+    least = length if asks and config.queries.restart else config.rollout_steps
     if config.ppo.minibatches > config.num_envs * least:
         raise UserError(
             f"ppo.minibatches: got {config.ppo.minibatches}, wanted at most "
             f"{config.num_envs * least}: {config.num_envs} environments of {least} steps"
         )
-    if task.horizon is not None and config.checkpoint_every < config.num_envs * task.horizon:
+    rollout = config.num_envs * config.rollout_steps
+    between = math.ceil(config.checkpoint_every / rollout) * config.rollout_steps
+    if task.horizon is not None and between < task.horizon:
         log.warning(
             "the environments start anew every checkpoint_every = %s steps, before any episode of "
             "%s steps ends: no true return will be known",
@@ -212,6 +211,13 @@ def _check(config: TrainConfig, task: Task) -> None:
         raise UserError(
             f"model.stride: got {config.model.stride}, wanted at most {length}, a segment's steps"
         )
+
+
+def _check_points(config: TrainConfig) -> None:
+    """A recipe's points may stay behind where another schedule was asked for; others may not."""
+    points, kind = config.queries.points, config.queries.schedule
+    if points and kind != "custom" and points != recipe_for(config.task).queries.points:
+        raise UserError(f"queries.points: got some, with the schedule {kind}; wanted custom")
 
 
 def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:

@@ -50,6 +50,13 @@ def test_what_is_wrong_is_named(data, message):
     assert str(caught.value) == message
 
 
+def test_a_setting_that_is_no_more_is_passed_over_where_it_did_nothing():
+    old = {"task": "x", "model": {"soft_threshold": 0.0}}
+    assert from_dict(TrainConfig, old).model == TrainConfig(task="x").model
+    with pytest.raises(UserError, match=r"model.soft_threshold: got 0.5, a setting that is no"):
+        from_dict(TrainConfig, {"task": "x", "model": {"soft_threshold": 0.5}})
+
+
 def test_none_may_be_given_from_python():
     config = from_dict(TrainConfig, {"task": "x", "model": {"clip": None}, "reward_model": None})
     assert config.model.clip is None

@@ -16,6 +16,7 @@ from prefrl.commands.lm_stage import (
     load_policy,
     read_settings,
     run_stage,
+    subject,
 )
 from prefrl.errors import UserError
 from prefrl.language.dpo import DirectConfig
@@ -89,7 +90,7 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     if config.annotator.rater == "human":
         raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")
     examples = _examples(config, task, policy, tokenizer)
-    about = [x.prompt if kto else _pair(x) for x in examples]
+    about = [subject(example) for example in examples]
     train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
     reference = copy.deepcopy(policy)
     make = _kto if kto else _paired
@@ -111,11 +112,6 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
         panels=KTO_PANELS if kto else PANELS,
         title=f"{how} · {len(train)} labels",
     )
-
-
-def _pair(label: Any) -> tuple[str, ...]:
-    """What a label is about."""
-    return (label.prompt, *sorted(c.text for c in label.completions))
 
 
 PANELS = {

@@ -15,6 +15,7 @@ from prefrl.commands.lm_stage import (
     load_policy,
     read_settings,
     run_stage,
+    subject,
 )
 from prefrl.errors import UserError
 from prefrl.language.encoded import Limits
@@ -143,7 +144,7 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     run = RunDir.prepare(out, config) if people else None
     given = labels_for(config, task, policy, tokenizer, run=run)
     data = encode_labels(given, tokenizer, limits=limits)
-    about = [(x.prompt, *sorted(c.text for c in x.completions)) for x in data.labels]
+    about = [subject(label) for label in data.labels]
     train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
     made = TextRewardModel.from_sft(policy, config.reward, seed=config.optim.seed)
     fits = member_fits(made, data.part(train), config.optim)
@@ -247,7 +248,7 @@ def _written(
     prompts: Sequence[str], K: int, task: TextTask, policy: nn.Module, tokenizer: Tokenizer,
     *, seed: int,
 ) -> list[tuple[str, tuple[Any, ...]]]:  # fmt: skip
-    """K completions of each prompt, 512 at a time."""
+    """K completions of each prompt."""
     import torch
 
     from prefrl.language.evaluate import sample
@@ -255,19 +256,15 @@ def _written(
 
     generator = torch.Generator().manual_seed(seed)
     sampling = Sampling(temperature=1.0, never_said=tokenizer.never_said)
-    repeated = [prompt for prompt in prompts for _ in range(K)]
-    said: list[Any] = []
-    for start in range(0, len(repeated), 512):
-        drawn = sample(
-            policy,
-            repeated[start : start + 512],
-            tokenizer=tokenizer,
-            sampling=sampling,
-            max_completion=task.max_completion,
-            generator=generator,
-        )
-        said += drawn.completions
-    return [(prompt, tuple(said[i * K : (i + 1) * K])) for i, prompt in enumerate(prompts)]
+    said = sample(
+        policy,
+        [prompt for prompt in prompts for _ in range(K)],
+        tokenizer=tokenizer,
+        sampling=sampling,
+        max_completion=task.max_completion,
+        generator=generator,
+    ).completions
+    return [(prompt, said[i * K : (i + 1) * K]) for i, prompt in enumerate(prompts)]
 
 
 def _by_people(

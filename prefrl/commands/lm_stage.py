@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefrl.commands.lm_pictures import Panel
     from prefrl.language.encoded import Limits
     from prefrl.language.optimise import Fit, Objective, OptimConfig
+    from prefrl.language.records import TextLabel, Thumb
     from prefrl.language.tasks import TextTask
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.loop.rundir import RunDir
@@ -183,13 +184,21 @@ def held_out_split(
     groups: dict[Hashable, list[int]] = {}
     for i, thing in enumerate(about):
         groups.setdefault(thing, []).append(i)
-    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
     parts = list(groups.values())
-    wanted = max(round(share * len(about)), 1) if share > 0 else 0
+    wanted = min(max(round(share * len(about)), 1), len(about) - 1) if share > 0 else 0
     held_out: list[int] = []
-    while len(held_out) < wanted and len(order) > 1:
-        held_out += parts[order.pop(0)]
-    return sorted(i for part in order for i in parts[part]), sorted(held_out)
+    for part in np.random.default_rng(seed).permutation(len(parts)):
+        if len(held_out) + len(parts[part]) <= wanted:
+            held_out += parts[part]
+    if wanted and not held_out and len(parts) > 1:  # each is more than that
+        held_out = min(parts, key=len)
+    return sorted(set(range(len(about))) - set(held_out)), sorted(held_out)
+
+
+def subject(example: TextLabel | Thumb) -> tuple[str, ...]:
+    """What an answer is about: prompt and completions, in whatever order they were shown."""
+    several = getattr(example, "completions", None) or (example.completion,)  # type: ignore[union-attr]
+    return (example.prompt, *sorted(completion.text for completion in several))
 
 
 def held_out_figures(aside: Objective | None) -> dict[str, float]:

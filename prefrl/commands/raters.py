@@ -40,10 +40,11 @@ def main(args: list[str], *, prog: str) -> None:
     with FeedbackStore.open(given.run) as store:
         if given.forget:
             alias = store.forget(given.forget)
-            for path in showing_names(given.run):
-                path.unlink(missing_ok=True)
             print(f"forgotten; the answers stay counted under {alias}")
-            print("removed: what showed the name; prefrl report and prefrl clips make it again")
+            for path in showing_names(given.run):
+                if path.exists():
+                    path.unlink()
+                    print(f"removed, for it may show the name: {path}")
             return
         labels, acts = list(store.feedback()), store.acts()
 

@@ -208,9 +208,9 @@ class KtoObjective:
     def shared(self, index: Tensor) -> KtoShared:
         """Units are completions."""
         chosen = flat(index)
-        after = chosen[0] if len(chosen) > 1 else (chosen[0] + 1) % len(self.texts)
+        prompts = [self.texts.prompts[i] for i in chosen]
         mismatched = Encoded(
-            prompts=[self.texts.prompts[i] for i in (*chosen[1:], after)],
+            prompts=[*prompts[1:], prompts[0] if len(chosen) > 1 else self._other(prompts[0])],
             completions=[self.texts.completions[i] for i in chosen],
             pad=self.texts.pad,
         )
@@ -221,6 +221,10 @@ class KtoObjective:
             baseline=(now - before).mean().clamp_min(0),
             good=int(self.good[index].sum()),
         )
+
+    def _other(self, prompt: Sequence[int]) -> Sequence[int]:
+        """Another prompt, if there is any."""
+        return next((other for other in self.texts.prompts if other != prompt), prompt)
 
     def sums(self, index: Tensor, shared: KtoShared) -> Sums:
         """Loss, and mean implied rewards of good and of bad ones, where there are any."""

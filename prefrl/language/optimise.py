@@ -183,14 +183,13 @@ def accumulate(objective: Objective, index: Tensor, *, chunk: int) -> dict[str, 
 @torch.no_grad()
 def measure(objective: Objective, *, chunk: int = 64) -> dict[str, float]:
     """Means of loss and figures over all examples, without a step: the held-out loss."""
+    everything = torch.arange(len(objective))
+    shared = objective.shared(everything)
     total: dict[str, Tensor] = {}
-    units = 0.0
-    for index in torch.arange(len(objective)).split(chunk):
-        shared = objective.shared(index)
+    for index in everything.split(chunk):
         sums = objective.sums(index, shared)
-        units += shared.units
         _add(total, {"loss": sums.loss, **sums.figures})
-    return {name: float(value) / units for name, value in total.items()}
+    return {name: float(value) / shared.units for name, value in total.items()}
 
 
 def fit_to_end(

@@ -54,6 +54,8 @@ class FitConfig:
     """What they are about."""
     answers: int
     """The newest answer that counts, by its `seq`."""
+    labels: int
+    """How many of them are fitted on: fewer, once somebody has been forgotten."""
     updates: int
     """Gradient steps."""
     seed: int

@@ -86,7 +86,8 @@ class RewardConfig:
             raise UserError(f"model.l2_band: got {self.l2_band}, wanted two ratios, low and high")
         if self.clip is not None and not self.clip > 0:
             raise UserError(f"model.clip: got {self.clip}, wanted more than 0, or none")
-        if not 0 <= self.firm_threshold[0] <= self.firm_threshold[1]:
+        low_high = self.firm_threshold
+        if len(low_high) != 2 or not 0 <= low_high[0] <= low_high[1]:
             raise UserError(
                 f"model.firm_threshold: got {self.firm_threshold}, wanted two numbers from 0 on, "
                 "rising"
@@ -268,10 +269,9 @@ class RewardModel:
             UserError: no reward model there, or none that is whole.
         """
         saved = find_model(Path(directory))
-        listed = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.settings.items()}
         model = cls.build(
             saved.spaces,
-            RewardConfig(**listed),
+            RewardConfig(**saved.settings),
             dtype=DTYPES[saved.dtype],
             device=torch.device(device),
             generator=torch.Generator(),
@@ -375,10 +375,13 @@ def _saved_in(path: Path) -> list[Path]:
 def _read_about(path: Path) -> SavedModel:
     about = json.loads((path / ABOUT).read_text())
     shapes = about["spaces"]
+    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
+    if settings.pop("soft_threshold", 0):  # of 2026-11-27 alone
+        raise UserError(f"{path}: got a soft_threshold, which is no more; fit the model anew")
     return SavedModel(
         path=path,
         spaces=Spaces(**{**shapes, "observation": tuple(shapes["observation"])}),
-        settings=about["settings"],
+        settings=settings,
         dtype=about["dtype"],
         sha256=about["sha256"],
     )

@@ -132,10 +132,13 @@ def test_what_a_person_said_who_was_forgotten_is_not_fitted(
         store.forget("ann")
         seqs = [x.seq for x in chosen_labels(store, answers=45, without=())[0]]
         assert seqs == [41, 42, 43, 44, 45]  # bob's
-    with pytest.raises(UserError, match="forgotten since"):
+    with pytest.raises(UserError, match="labels was 50, now 10"):
         fit(run, out=tmp_path / "before", updates=20)
-    fit(run, out=tmp_path / "after", updates=20)
-    fit(run, out=tmp_path / "after", updates=20)
+    with monkeypatch.context() as patch:
+        patch.setattr("prefrl.refit.Stop", lambda: StopAfter(3))
+        fit(run, out=tmp_path / "after", updates=20, answers=45)
+    fit(run, out=tmp_path / "after", updates=20, answers=45)
+    assert read_metrics(tmp_path / "after" / "metrics.jsonl")[-1]["step"] == 20
 
 
 def test_what_one_rater_said_can_be_left_out(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
-from prefrl.run import make_rater, make_schedule
+from prefrl.run import _check_points, make_rater, make_schedule
 
 DOT = "prefrl/Dot-v0"
 SHORT: dict[str, Any] = {"labels": 40, "steps": 8_960, "checkpoint_every": 3_200}
@@ -232,11 +232,14 @@ def test_a_short_run_asks_about_what_there_is(tmp_path: Path) -> None:
         assert run.model.fitted
 
 
-@pytest.mark.parametrize("schedule", ["constant", "christiano_atari"])
-def test_every_recipe_takes_every_schedule(schedule: str) -> None:
-    game = recipe_for("ALE/Pong-v5")
-    queries = dataclasses.replace(game.queries, schedule=schedule)
-    assert make_schedule(dataclasses.replace(game, queries=queries)).due(game.steps) == game.labels
+@pytest.mark.parametrize("schedule", ["constant", "christiano_atari", "christiano_mujoco"])
+@pytest.mark.parametrize("task", [DOT, "ALE/Pong-v5", "HalfCheetah-v5"])
+def test_every_recipe_takes_every_schedule(task: str, schedule: str) -> None:
+    recipe = recipe_for(task)
+    queries = dataclasses.replace(recipe.queries, schedule=schedule)
+    settings = dataclasses.replace(recipe, queries=queries)
+    _check_points(settings)
+    assert make_schedule(settings).due(recipe.steps) == recipe.labels
 
 
 def test_candidates_for_the_first_queries_gather_for_a_twentieth_of_the_run(tmp_path: Path) -> None:

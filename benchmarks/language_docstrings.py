@@ -17,7 +17,8 @@ import copy
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -227,17 +228,16 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench/language_docstrings"))
     parser.add_argument("--out", type=Path, default=Path("runs/reference/language_docstrings"))
     given = parser.parse_args()
-    from speed import machine  # beside this script
+    from kept import kept  # beside this script
 
     torch.set_num_threads(given.threads)
-    for folder in (given.runs, given.out):
-        folder.mkdir(parents=True, exist_ok=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    folder, scale = (given.runs / "light", LIGHT) if given.light else (given.runs, FULL)
+    runs = []
     for seed in given.seeds:
-        path = given.runs / f"seed{seed}.json"
-        if not path.exists():
-            path.write_text(json.dumps(run(seed, LIGHT if given.light else FULL)))
-    runs = [json.loads(path.read_text()) for path in sorted(given.runs.glob("seed*.json"))]
-    report = {"machine": machine(), "summary": summary(runs), "runs": runs}
+        about = kept(folder / f"seed{seed}.json", asdict(scale), partial(run, seed, scale))
+        runs.append({**about["result"], "commit": about["commit"], "machine": about["machine"]})
+    report = {"settings": asdict(scale), "summary": summary(runs), "runs": runs}
     (given.out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     draw(runs, given.out / "docstrings.png")
     print(json.dumps(report["summary"], indent=1))

@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from kept import kept, machine
 from matplotlib.figure import Figure
 
 from prefrl.language.config import LanguageConfig
@@ -82,7 +83,7 @@ def train(task: Exact, *, beta: float, seed: int, updates: int, batch: int) -> d
     for update in range(1, updates + 1):
         said = trainer.collect(task.prompts(batch))
         trainer.update(said, task.score(said.rollout.inputs))  # type: ignore[arg-type]
-        if update % 10 == 0:
+        if update % 10 == 0 or update == updates:
             now = sequence_logp(trainer.policy.model, task, sampling)
             curve.append((update, total_variation(now, best)))
     return {
@@ -128,7 +129,8 @@ def draw(rows: list[dict[str, Any]], task: Exact, path: Path) -> None:
             right.plot(spent, gained, "o", color=colour, ms=7, alpha=0.7, label=label)
     left.axhline(REACHED, color="#666666", ls=":", label="reached: 0.02")
     left.set(yscale="log", xlabel="updates", ylabel="total variation to the optimum")
-    left.set_title("PPO with a KL penalty, five seeds each", loc="left")
+    seeds = len({row["seed"] for row in rows})
+    left.set_title(f"PPO with a KL penalty, {seeds} seeds each", loc="left")
     left.set_ylim(top=1)
     right.axhline(1, color="#666666", lw=0.8)
     right.axvline(1, color="#666666", lw=0.8)
@@ -164,25 +166,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if min(given.seeds, given.updates) < 1:
+        parser.error("wanted one seed and one update or more")
     given.out.mkdir(parents=True, exist_ok=True)
+    sizes = {name: getattr(given, name) for name in ("symbols", "length", "updates", "batch")}
     rows = []
     for seed in range(given.seeds):
         task = exact_task(symbols=given.symbols, length=given.length, seed=seed)
         for beta in BETAS:
-            path = given.out / f"beta{beta:g}-seed{seed}.json"
-            if not path.exists():
-                row = train(task, beta=beta, seed=seed, updates=given.updates, batch=given.batch)
-                path.with_suffix(".part").write_text(json.dumps(row, indent=1))
-                path.with_suffix(".part").replace(path)
-            rows.append(json.loads(path.read_text()))
+            make = partial(
+                train, task, beta=beta, seed=seed, updates=given.updates, batch=given.batch
+            )
+            rows.append(kept(given.out / f"beta{beta:g}-seed{seed}.json", sizes, make)["result"])
             print({k: v for k, v in rows[-1].items() if k != "curve"}, flush=True)
     table = {
-        "symbols": given.symbols,
-        "length": given.length,
-        "updates": given.updates,
-        "batch": given.batch,
-        "cpus": os.cpu_count(),
-        "torch": torch.__version__,
+        **sizes,
+        "machine": machine(),
         "worst_total_variation": {
             f"{beta:g}": max(row["total_variation"] for row in rows if row["beta"] == beta)
             for beta in BETAS

@@ -4,8 +4,9 @@
     .venv/bin/python benchmarks/language_reviews.py --parts frontier --seeds 0
     .venv/bin/python benchmarks/language_reviews.py --draw        pictures of what is there
 
-What is finished (`runs/bench/language_reviews/PART-seedN.json`) is not run again. Figures and
-pictures go to `runs/reference/language_reviews/`. The experiments are in `reviews_parts.py`.
+What is finished (`runs/bench/language_reviews/PART-seedN.json`) is not run again, and refused where
+other settings made it. Figures and pictures go to `runs/reference/language_reviews/`, with every
+seed's commit and machine. The experiments are in `reviews_parts.py`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import kept
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from reviews_parts import FULL, LIGHT, PARTS, run_part
-from speed import machine
+from reviews_parts import FULL, LIGHT, PARTS, Scale, run_part
 
 from prefrl.language.estimates import fit_overoptimisation, mean_of
 
@@ -53,27 +56,30 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    args.runs.mkdir(parents=True, exist_ok=True)
+    folder, scale = (args.runs / "light", LIGHT) if args.light else (args.runs, FULL)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in args.parts:
         for seed in args.seeds:
-            path = args.runs / f"{name}-seed{seed}.json"
-            if not path.exists() and not args.draw:
-                result = run_part(name, seed, LIGHT if args.light else FULL, args.runs)
-                path.write_text(json.dumps(result))
-                print(f"{name}, seed {seed}: {result['seconds'] / 60:.1f} minutes", flush=True)
-    write({name: finished(args.runs, name) for name in PARTS}, args.out)
+            if not args.draw:
+                make = partial(run_part, name, seed, scale, folder)
+                found = kept(folder / f"{name}-seed{seed}.json", asdict(scale), make)["result"]
+                print(f"{name}, seed {seed}: {found['seconds'] / 60:.1f} minutes", flush=True)
+    write({name: finished(folder, name, scale) for name in PARTS}, args.out, scale)
 
 
-def finished(folder: Path, name: str) -> Runs:
-    """All finished seeds of a part."""
-    paths = sorted(folder.glob(f"{name}-seed*.json"))
-    return [json.loads(path.read_text()) for path in paths]
+def finished(folder: Path, name: str, scale: Scale) -> Runs:
+    """All finished seeds of a part, each with what made it."""
+    runs = []
+    for path in sorted(folder.glob(f"{name}-seed*.json")):
+        about = kept(path, asdict(scale), dict)
+        runs.append({**about["result"], "commit": about["commit"], "machine": about["machine"]})
+    return runs
 
 
-def write(parts: dict[str, Runs], out: Path) -> None:
+def write(parts: dict[str, Runs], out: Path, scale: Scale) -> None:
     """`results.json`, and one picture for each part that has results."""
     out.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine(), "parts": parts, "summary": summary(parts)}
+    report = {"settings": asdict(scale), "parts": parts, "summary": summary(parts)}
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     for name, runs in parts.items():
         if runs:

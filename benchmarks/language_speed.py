@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed import machine
+from kept import machine
 
 from prefrl.language.collect import settings, speak
 from prefrl.language.config import LanguageConfig

@@ -6,23 +6,24 @@
     .venv/bin/python benchmarks/learning.py ppo             our PPO against SB3's, true reward
     .venv/bin/python benchmarks/learning.py bf16            bf16 against fp32, true reward
 
-Runs go to `runs/bench/<suite>/`; what is finished is not run again, what was stopped goes on.
-The table, the curves and each arm's configuration go to `runs/reference/<suite>/`.
+Runs go to `runs/bench/<suite>/`; what is finished is not run again, what was stopped goes on, and
+what was made with other settings, of an older recipe say, is refused. The table, the curves and
+every run's configuration, commit and machine go to `runs/reference/<suite>/`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from speed import machine
+from kept import kept
 
 SEEDS = (0, 1, 2)
 ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
@@ -56,6 +57,17 @@ class Result:
     """(step, mean true return over the last 100 episodes), at most 200 points."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A result, and what made it."""
+
+    result: Result
+    settings: dict[str, Any]
+    """All of them, but for the seed and the threads."""
+    commit: str
+    machine: dict[str, Any]
+
+
 def true(name: str, task: str, **settings: Any) -> Arm:
     """An arm trained on the true reward."""
     return Arm(name=name, task=task, settings={"reward": "true", "labels": 0, **settings})
@@ -87,17 +99,22 @@ def controls() -> list[Arm]:
 
 def ppo() -> list[Arm]:
     """SB3's defaults on HalfCheetah, the published Atari settings on Pong, the same for both."""
+    alike = {  # at checkpoints our environments start anew, SB3's not
+        "reward": "true", "labels": 0, "checkpoint_every": 10**9,
+    }  # fmt: skip
     cheetah = {
-        "steps": 1_000_000, "num_envs": 8, "rollout_steps": 256, "reward": "true", "labels": 0,
+        **alike, "steps": 1_000_000, "num_envs": 8, "rollout_steps": 256,
         "policy": {"normalise_observations": False},
         "ppo": {"lr": 3e-4, "lr_end": 1.0, "epochs": 10, "minibatches": 32, "clip": 0.2,
-                "entropy_coef": 0.0, "adam_eps": 1e-5, "gamma": 0.99, "lam": 0.95},
+                "entropy_coef": 0.0, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
+                "lam": 0.95},
     }  # fmt: skip
     pixels = {
-        "steps": 1_000_000, "num_envs": 8, "rollout_steps": 128, "reward": "true", "labels": 0,
-        "policy": {"trunk": "nature"},
+        **alike, "steps": 1_000_000, "num_envs": 8, "rollout_steps": 128,
+        "policy": {"trunk": "nature", "precision": "fp32"},
         "ppo": {"lr": 2.5e-4, "lr_end": 0.0, "epochs": 4, "minibatches": 4, "clip": 0.1,
-                "entropy_coef": 0.01, "adam_eps": 1e-5, "gamma": 0.99, "lam": 0.95},
+                "entropy_coef": 0.01, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
+                "lam": 0.95},
     }  # fmt: skip
     arms = []
     for task, name, settings, seeds in (
@@ -134,20 +151,32 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=Path("runs/reference"))
     args = parser.parse_args()
-    table: dict[str, list[Result]] = {}
+    table: dict[str, list[Kept]] = {}
     for arm in SUITES[args.suite]():
         for seed in arm.seeds:
             chosen = (not args.seeds or seed in args.seeds) and (args.only or "") in arm.name
             folder = args.runs / args.suite / f"{arm.name.replace(' ', '-')}-seed{seed}"
-            if chosen and not (folder / "result.json").exists():
-                (run_sb3 if arm.sb3 else run)(arm, seed, folder, threads=args.threads)
-            if (folder / "result.json").exists():
-                result = Result(**json.loads((folder / "result.json").read_text()))
-                table.setdefault(arm.name, []).append(result)
+            if chosen or (folder / "result.json").exists():
+                make = partial(run_sb3 if arm.sb3 else run, arm, seed, folder, threads=args.threads)
+                found = kept(folder / "result.json", settings_of(arm), make)
+                result = Result(**found.pop("result"))
+                table.setdefault(arm.name, []).append(Kept(result=result, **found))
     write(args.suite, table, args.out / args.suite)
 
 
-def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
+def settings_of(arm: Arm) -> dict[str, Any]:
+    """All that makes a run of it, but for the seed and the threads."""
+    from prefrl.config import TrainConfig, from_dict, to_dict
+    from prefrl.recipes import recipe_for
+    from prefrl.run import merged
+
+    if arm.sb3:
+        return {"task": arm.task, **arm.settings}
+    whole = to_dict(from_dict(TrainConfig, merged(to_dict(recipe_for(arm.task)), arm.settings)))
+    return {name: value for name, value in whole.items() if name not in ("seed", "threads")}
+
+
+def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     """One run of ours, begun or resumed; `minutes` counts what its rollouts took."""
     import prefrl
     from prefrl.config import read_toml
@@ -157,11 +186,10 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
     directory = prefrl.train(arm.task, out=folder, video=False, **settings)
     rows = read_metrics(directory.metrics)
     if rows[-1]["step"] < read_toml(directory.config).steps:
-        sys.exit("stopped: the same command goes on from here")
+        raise SystemExit("stopped: the same command goes on from here")
     seconds = sum(v for r in rows for k, v in r.items() if k in PARTS)
     curve = [(r["step"], r["episode/true_return"]) for r in rows if "episode/true_return" in r]
-    save(
-        folder,
+    return asdict(
         Result(
             seed=seed,
             final=curve[-1][1],
@@ -169,14 +197,14 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
             labels=int(rows[-1].get("feedback/labels", 0)),
             minutes=seconds / 60,
             curve=thinned(curve),
-        ),
+        )
     )
 
 
 PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward", "learn", "other"))
 
 
-def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
+def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     """SB3's PPO on the same environments, which show it the true reward."""
     import torch
     from sb3_true_reward import TrueRewardVecEnv
@@ -208,8 +236,7 @@ def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
     )
     started = time.monotonic()
     model.learn(settings["steps"], progress_bar=False)
-    save(
-        folder,
+    return asdict(
         Result(
             seed=seed,
             final=venv.curve[-1][1],
@@ -217,14 +244,8 @@ def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> None:
             labels=0,
             minutes=(time.monotonic() - started) / 60,
             curve=thinned(venv.curve),
-        ),
+        )
     )
-
-
-def save(folder: Path, result: Result) -> None:
-    """`result.json` marks a run as finished."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(asdict(result)))
 
 
 def thinned(curve: Sequence[tuple[float, float]], most: int = 200) -> list[tuple[int, float]]:
@@ -233,22 +254,19 @@ def thinned(curve: Sequence[tuple[float, float]], most: int = 200) -> list[tuple
     return [(int(curve[i][0]), round(float(curve[i][1]), 2)) for i in index]
 
 
-def write(suite: str, table: dict[str, list[Result]], out: Path) -> None:
+def write(suite: str, table: dict[str, list[Kept]], out: Path) -> None:
     """`results.json`, `table.md`, `curves.png`."""
     if not table:
         return
     out.mkdir(parents=True, exist_ok=True)
-    arms = {arm.name: arm for arm in SUITES[suite]()}
     report = {
-        "machine": machine(),
-        "arms": {
-            name: {
-                "task": arms[name].task,
-                "settings": arms[name].settings,
-                "runs": [asdict(r) for r in results],
-            }
-            for name, results in table.items()
-        },
+        name: {
+            "settings": results[0].settings,
+            "runs": [
+                {**asdict(r.result), "commit": r.commit, "machine": r.machine} for r in results
+            ],
+        }
+        for name, results in table.items()
     }
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     (out / "table.md").write_text(markdown(table))
@@ -256,25 +274,27 @@ def write(suite: str, table: dict[str, list[Result]], out: Path) -> None:
     print(markdown(table))
 
 
-def markdown(table: dict[str, list[Result]]) -> str:
+def markdown(table: dict[str, list[Kept]]) -> str:
     """One line an arm, every seed named."""
     lines = [
         "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
-        "| minutes a run |",
-        "|---|---|---|---|---|---|",
+        "| minutes of each | processors |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, results in table.items():
+    for name, found in table.items():
+        results = [one.result for one in found]
         finals = [r.final for r in results]
         each = ", ".join(f"{r.final:.1f} ({r.seed})" for r in results)
-        minutes = np.mean([r.minutes for r in results])
+        minutes = ", ".join(f"{r.minutes:.0f}" for r in results)
+        processors = ", ".join(dict.fromkeys(one.machine["processor"] for one in found))
         lines.append(
             f"| {name} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
-            f"| {max(r.labels for r in results):,} | {minutes:.0f} |"
+            f"| {max(r.labels for r in results):,} | {minutes} | {processors} |"
         )
     return "\n".join(lines) + "\n"
 
 
-def draw(suite: str, table: dict[str, list[Result]], path: Path) -> None:
+def draw(suite: str, table: dict[str, list[Kept]], path: Path) -> None:
     """All seeds thin, their mean thick; one panel a task."""
     import matplotlib
 
@@ -289,12 +309,12 @@ def draw(suite: str, table: dict[str, list[Result]], path: Path) -> None:
     for axis, task in zip(axes[0], tasks, strict=True):
         names = [name for name in table if arms[name].task == task]
         for colour, name in zip(COLOURS, names, strict=False):
-            curves = [np.array(r.curve) for r in table[name]]
+            curves = [np.array(one.result.curve) for one in table[name]]
             for curve in curves:
                 axis.plot(curve[:, 0] / 1e6, curve[:, 1], color=colour, alpha=0.3, lw=0.8)
             grid = np.linspace(max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves), 200)
             mean = np.mean([np.interp(grid, c[:, 0], c[:, 1]) for c in curves], axis=0)
-            seeds = ", ".join(str(r.seed) for r in table[name])
+            seeds = ", ".join(str(one.result.seed) for one in table[name])
             axis.plot(grid / 1e6, mean, color=colour, lw=2, label=f"{name} (seeds {seeds})")
         axis.set(title=task, xlabel="million steps", ylabel="true return, last 100 episodes")
         axis.grid(alpha=0.3)

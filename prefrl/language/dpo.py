@@ -16,6 +16,7 @@ ref e^(r / beta) / Z; on deterministic answers it has none, and only stopping ea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 

@@ -24,7 +24,7 @@ def recipe(task: str) -> TrainConfig:
         ppo=PPOConfig(
             gamma=0.99,  # Schulman et al. 2017, table 3 (paper, with TRPO: .995)
             lam=0.95,  # Schulman et al. 2017, table 3
-            lr=3e-4,  # Schulman et al. 2017, table 3
+            lr=3e-4,  # Schulman et al. 2017, table 3; annealed to 0: ours
             epochs=10,  # Schulman et al. 2017, table 3
             minibatches=32,  # Schulman et al. 2017, table 3: of 64 steps
             clip=0.2,  # Schulman et al. 2017, section 6.1

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefrl.commands.lm_ppo import LmPPOConfig
 from prefrl.commands.lm_reward import RewardStageConfig
 from prefrl.commands.lm_sft import SftConfig
 from prefrl.language.config import LanguageConfig
@@ -62,29 +63,36 @@ def reward(*, model: str, data: Path) -> RewardStageConfig:
     )
 
 
-def ppo() -> LanguageConfig:
+def ppo(*, model: str, reward: str, data: Path, texts: Path) -> LmPPOConfig:
     """256,000 episodes (r) of the 31,144 prompts of the API (s)."""
-    return LanguageConfig(
-        updates=500,  # r: of 512 episodes each
-        max_tokens=1024,
-        temperature=1.0,  # r
-        critic="separate",  # s: begins as the reward model
-        beta=0.02,  # s
-        pretraining=27.8,  # s; its scale hangs on how the loss is averaged: ours is a token mean
-        pretraining_batch=64,  # r: 8 pretraining examples for each episode
-        missing_eos="keep",  # ours
-        ppo=PPOConfig(
-            gamma=1.0,  # r
-            lam=0.95,  # r
-            lr=9e-6,  # ours
-            lr_end=1.0,  # r: constant after a warm-up
-            epochs=1,  # r
-            minibatches=8,  # r
-            clip=0.2,  # r
-            value_clip=0.2,  # ours
-            value_coef=0.1,  # ours
-            entropy_coef=0.0,
-            max_grad_norm=1.0,  # ours
-            normalise="rollout",  # ours
+    return LmPPOConfig(
+        model=model,
+        reward=reward,
+        data=data,
+        pretraining_data=texts,
+        batch=512,  # r: episodes of a rollout
+        lm=LanguageConfig(
+            updates=500,  # r: of 512 episodes each
+            max_tokens=1024,
+            temperature=1.0,  # r
+            critic="separate",  # s: begins as the reward model
+            beta=0.02,  # s
+            pretraining=27.8,  # s; its scale hangs on how the loss is averaged: ours is over tokens
+            pretraining_batch=512,  # r: 8 pretraining examples for each of 64 episodes
+            missing_eos="keep",  # ours
+            ppo=PPOConfig(
+                gamma=1.0,  # r
+                lam=0.95,  # r
+                lr=9e-6,  # ours
+                lr_end=1.0,  # r: constant after a warm-up
+                epochs=1,  # r
+                minibatches=8,  # r
+                clip=0.2,  # r
+                value_clip=0.2,  # ours
+                value_coef=0.1,  # ours
+                entropy_coef=0.0,
+                max_grad_norm=1.0,  # ours
+                normalise="rollout",  # ours
+            ),
         ),
     )

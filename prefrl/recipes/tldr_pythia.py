@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefrl.commands.lm_ppo import LmPPOConfig
 from prefrl.commands.lm_reward import RewardStageConfig
 from prefrl.commands.lm_sft import SftConfig
 from prefrl.language.config import LanguageConfig
@@ -54,29 +55,35 @@ def reward(*, model: str, data: Path) -> RewardStageConfig:
     )
 
 
-def ppo() -> LanguageConfig:
+def ppo(*, model: str, reward: str, data: Path) -> LmPPOConfig:
     """A million episodes, 512 a rollout."""
-    return LanguageConfig(
-        updates=1953,
-        max_tokens=RESPONSE,
-        temperature=0.7,
-        critic="separate",  # a copy of the reward model
-        beta=0.05,
-        missing_eos="replace",
-        missing_eos_value=-1.0,
-        ppo=PPOConfig(
-            gamma=1.0,
-            lam=0.95,
-            lr=3e-6,
-            lr_end=0.0,
-            epochs=4,
-            minibatches=1,
-            clip=0.2,
-            value_clip=0.2,
-            value_coef=0.1,
-            entropy_coef=0.0,
-            max_grad_norm=1.0,
-            adam_eps=1e-5,
-            normalise="rollout",  # advantages are whitened over the batch
+    return LmPPOConfig(
+        model=model,
+        reward=reward,
+        data=data,
+        batch=512,  # theirs: episodes of a rollout
+        lm=LanguageConfig(
+            updates=1953,
+            max_tokens=RESPONSE,
+            temperature=0.7,
+            critic="separate",  # a copy of the reward model
+            beta=0.05,
+            missing_eos="replace",
+            missing_eos_value=-1.0,
+            ppo=PPOConfig(
+                gamma=1.0,
+                lam=0.95,
+                lr=3e-6,
+                lr_end=0.0,
+                epochs=4,
+                minibatches=1,
+                clip=0.2,
+                value_clip=0.2,
+                value_coef=0.1,
+                entropy_coef=0.0,
+                max_grad_norm=1.0,
+                adam_eps=1e-5,
+                normalise="rollout",  # advantages are whitened over the batch
+            ),
         ),
     )

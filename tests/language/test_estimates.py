@@ -6,12 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from prefrl.errors import UserError
 from prefrl.language.best_of_n import best_of_n, best_of_n_kl, choose_best
 from prefrl.language.estimates import (
     fit_overoptimisation,
     mean_of,
+    student,
     win_rate,
     win_rate_at_matched_length,
 )
@@ -67,7 +69,8 @@ def test_the_best_of_each_prompt_is_chosen() -> None:
 def test_intervals_by_hand() -> None:
     got = mean_of(np.array([0.0, 1.0, 2.0, 3.0]))
     error = math.sqrt(5 / 3) / 2  # variance 5/3 of four values
-    assert (got.low, got.high) == pytest.approx((1.5 - 1.96 * error, 1.5 + 1.96 * error), abs=1e-4)
+    half = 3.1824 * error  # Student's t with three degrees of freedom
+    assert (got.low, got.high) == pytest.approx((1.5 - half, 1.5 + half), abs=1e-4)
     wins = win_rate(np.array([1.0] * 8 + [0.0] * 2))
     assert (wins.low, wins.high) == pytest.approx((0.4902, 0.9433), abs=1e-3)  # Wilson, 8 of 10
 
@@ -108,3 +111,8 @@ def test_gaos_curves_are_fitted_back(form: str, peak: float) -> None:
     assert fit.peak == pytest.approx(peak)  # alpha / 2 beta, and exp(alpha / beta - 1)
     assert fit.gold(np.array([0.0]))[0] == 0
     assert fit.gold(d) == pytest.approx(gold)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 4, 10, 11, 15, 40, 1000])
+def test_quantiles_of_student_s_t(freedom: int) -> None:
+    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=2e-4)

@@ -102,7 +102,7 @@ def storage_trouble(error: BaseException) -> str | None:
     """One line when the disk is at fault, else None.
 
     >>> storage_trouble(sqlite3.OperationalError("database or disk is full"))
-    'the disk is full: free some space, then give the same command to go on; ...'
+    'the disk is full: free some space, then give the same command, with its --out, to go on; ...'
     """
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
@@ -113,7 +113,7 @@ def storage_trouble(error: BaseException) -> str | None:
     where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{STORAGE[number]}{where}: free some space, then give the same command to go on; "
+            f"{STORAGE[number]}{where}: free some space, then give the same command, with its --out, to go on; "
             "the last checkpoint and every acknowledged answer are safe"
         )
     return f"{STORAGE[number]}{where}: name a place that can be written, or change its rights"

@@ -50,7 +50,8 @@ class QueryConfig:
     """Of the "custom" schedule alone: (share of the steps, share of the labels after the initial
     ones), from (0, 0) to (1, 1)."""
     initial: float = 0.25
-    """Share of the labels asked before the policy learns."""
+    """Share of the labels due at step 0. What the schedule adds while the first segments gather is
+    asked with them, before the policy learns (Pong: 424 of 1,400 in all)."""
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
     restart: bool = False

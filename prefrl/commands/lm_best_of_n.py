@@ -44,7 +44,7 @@ class BestOfNArgs:
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     out: Path | None = None
-    """An empty or new directory."""
+    """An empty or new directory. Default: runs/STAGE-NAME-TIME."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "prompts", "max_completion"):
@@ -134,6 +134,7 @@ def _write(out: Path, said: Samples, scores: np.ndarray, gold: np.ndarray | None
     _draw(out / "best_of_n.png", rows)
     for row in rows:
         print("  ".join(f"{k} {v:.3g}" for k, v in row.items()))
+    print(out)
 
 
 def _draw(path: Path, rows: list[dict[str, float]]) -> None:

@@ -65,7 +65,7 @@ class DpoArgs(DpoStageConfig):
     """Fit a policy on preferences directly."""
 
     out: Path | None = None
-    """Run directory; the same command with the same one goes on."""
+    """Run directory; the same command with the same one goes on. Default: runs/STAGE-NAME-TIME."""
 
 
 def main(args: list[str], *, prog: str) -> None:

@@ -58,7 +58,7 @@ class LmEvalArgs:
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     out: Path | None = None
-    """An empty or new directory."""
+    """An empty or new directory. Default: runs/STAGE-NAME-TIME."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "max_completion"):
@@ -174,3 +174,4 @@ def _write(out: Path, found: Evaluation, said: Samples) -> None:
         if value is not None:
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
             print(f"{name.replace('_', ' '):<24} {shown}")
+    print(out)

@@ -94,7 +94,7 @@ class LmPPOArgs(LmPPOConfig):
     """
 
     out: Path | None = None
-    """Run directory; the same command with the same one goes on."""
+    """Run directory; the same command with the same one goes on. Default: runs/STAGE-NAME-TIME."""
 
 
 def main(args: list[str], *, prog: str) -> None:
@@ -186,7 +186,9 @@ def _conclude(config: LmPPOConfig, run: RunDir, trainer: LanguageTrainer) -> Non
             temporary.rename(run.path / MODEL)  # whole or absent
             log.info("%s", run.path / MODEL)
     elif writes:
-        log.info("stopped at update %d: the same command goes on from here", trainer.step)
+        log.info(
+            "stopped at update %d: the same command with --out %s goes on", trainer.step, run.path
+        )
 
 
 def _draw(config: LmPPOConfig, run: RunDir) -> None:

@@ -113,7 +113,7 @@ class RewardArgs(RewardStageConfig):
     """Fit a reward model on labels about completions."""
 
     out: Path | None = None
-    """Run directory; the same command with the same one goes on."""
+    """Run directory; the same command with the same one goes on. Default: runs/STAGE-NAME-TIME."""
 
 
 def main(args: list[str], *, prog: str) -> None:

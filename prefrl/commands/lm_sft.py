@@ -63,7 +63,7 @@ class SftArgs(SftConfig):
     """Fine-tune a language model on demonstrations."""
 
     out: Path | None = None
-    """Run directory; the same command with the same one goes on."""
+    """Run directory; the same command with the same one goes on. Default: runs/STAGE-NAME-TIME."""
 
 
 def main(args: list[str], *, prog: str) -> None:

@@ -252,7 +252,10 @@ class Stage:
             self._save()
             self.picture(self.run)
             if self.step < self.steps:
-                log.info("stopped at step %d: the same command goes on from here", self.step)
+                where = self.run.path
+                log.info(
+                    "stopped at step %d: the same command with --out %s goes on", self.step, where
+                )
             else:
                 self._publish()
 

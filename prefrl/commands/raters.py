@@ -25,8 +25,8 @@ class RatersArgs:
     run: Positional[Path]
     """Run directory."""
     forget: str = ""
-    """Remove the person of this name: the name goes from every file, their answers are counted
-    but not trained on any more. It cannot be undone."""
+    """Remove the person of this name: the name goes from this run directory, their answers are
+    counted but not trained on any more. It cannot be undone."""
     seed: int = 0
     """Of the bootstrap behind the intervals."""
 

@@ -36,8 +36,10 @@ GOLD_SHARE = 0.05  # of a pack's queries, as a desk would ask
 PRACTICE = 8
 README = """A rating pack of prefrl: clips, and questions about them.
 
-    pip install prefrl
     prefrl rate {name}
+
+with an installation of the version that made it (in a checkout: make install, then
+.venv/bin/prefrl rate {name})
 
 unpacks it beside itself and opens a window. When you close it, the answers are in
 {answers}: send that file back. You may go on later with the same command.

@@ -211,7 +211,7 @@ def test_a_full_disk_is_said_in_one_line(error, nowhere, monkeypatch, capsys):
     monkeypatch.setattr("prefrl.run.run", full)
     said = complaint(["train", *SMALL], capsys)
     assert said.startswith("the disk is full")
-    assert "give the same command to go on" in said
+    assert "give the same command, with its --out, to go on" in said
 
 
 def test_eval_prints_mean_interval_and_n(finished, capsys):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 NAME_BYTES, NOTE_BYTES = 64, 4096
 CONSENT = (
     "You will see short clips and say which you like better. A program learns from your answers.",
-    "Stored with each answer: the name above, the key, when, how long you took, how you watched the "
-    "clips, and a note if you write one. Nothing else about you or this computer is stored.",
+    "Stored with each answer: the name above, the key, when, how long you took and how you "
+    "watched, and a note if you write one. Nothing else about you or this computer is stored.",
     "You may stop at any time, and ask for everything under your name to be removed.",
 )
 

@@ -113,8 +113,8 @@ def storage_trouble(error: BaseException) -> str | None:
     where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{STORAGE[number]}{where}: free some space, then give the same command, with its --out, "
-            "to go on; the last checkpoint and every acknowledged answer are safe"
+            f"{STORAGE[number]}{where}: free some space, then give the same command, with its "
+            "--out, to go on; the last checkpoint and every acknowledged answer are safe"
         )
     return f"{STORAGE[number]}{where}: name a place that can be written, or change its rights"
 

@@ -51,7 +51,7 @@ class QueryConfig:
     ones), from (0, 0) to (1, 1)."""
     initial: float = 0.25
     """Share of the labels due at step 0. What the schedule adds while the first segments gather is
-    asked with them, before the policy learns (Pong: 424 of 1,400 in all)."""
+    asked with them, before the policy learns (Pong: 367 of 1,400 in all)."""
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
     restart: bool = False
@@ -62,7 +62,7 @@ class QueryConfig:
     from 1 to 9."""
     strategy: Literal["uniform", "disagreement", "promising"] = "uniform"
     """Pairs drawn at random; those on which the ensemble disagrees most, which sometimes harms
-    (Christiano et al. 2017, section 3.3); or those with a segment that may have done best."""
+    (Christiano et al. 2017, section 3.3); or those whose segments may have done best."""
     candidates: int = 10
     """Candidate pairs per query, for strategies that choose."""
     first: Literal["uniform", "k_center"] = "uniform"

@@ -28,11 +28,12 @@ def disagreement(returns: Tensor, groups: Tensor) -> Tensor:
 
 
 def promise(returns: Tensor, groups: Tensor) -> Tensor:
-    """Optimistic return of the best segment of each group: mean and one deviation over members.
+    """Optimistic return of the segments of each group, on average: mean and one deviation over
+    members.
 
     Optimism in the face of uncertainty. Once a policy fails often and succeeds seldom, drawing
     at random asks about failures; what the model takes for success, rightly or wrongly, is what
-    the policy is drawn to.
+    the policy is drawn to. On average, because beside a failure success teaches nothing.
 
     Args:
         returns: [E, S] raw return of each candidate segment under each member.
@@ -43,7 +44,7 @@ def promise(returns: Tensor, groups: Tensor) -> Tensor:
     """
     mean, std = returns.mean(1, keepdim=True), returns.std(1, keepdim=True).clamp_min(1e-6)
     normalised = (returns - mean) / std
-    return (normalised.mean(0) + normalised.std(0))[groups].amax(1)
+    return (normalised.mean(0) + normalised.std(0))[groups].mean(1)
 
 
 def k_center(signatures: Tensor, covered: Tensor, count: int) -> Tensor:

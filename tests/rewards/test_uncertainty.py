@@ -35,17 +35,17 @@ def test_disagreement_is_about_preferences_not_about_the_size_of_returns() -> No
 
 def test_promise_by_hand() -> None:
     # member 0: mean 2, deviation 2, normalised (-1, 0, 1); member 1 the same in other units
-    # means (-1, 0, 1), no spread: the pairs are worth their better segments
+    # means (-1, 0, 1), no spread: the pairs are worth the means of these
     returns = torch.tensor([[0.0, 2.0, 4.0], [10.0, 11.0, 12.0]])
     got = promise(returns, torch.tensor([[0, 1], [1, 2], [2, 0]]))
-    assert got.tolist() == pytest.approx([0.0, 1.0, 1.0])
+    assert got.tolist() == pytest.approx([-0.5, 0.5, 0.0])
 
 
 def test_promise_hopes_for_what_members_dispute() -> None:
     # segment 0: (-1, 1), mean 0, deviation sqrt(2); segment 1: 0 to both; segment 2: (1, -1)
     returns = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0]])
     got = promise(returns, torch.tensor([[1, 0], [1, 1]]))
-    assert got.tolist() == pytest.approx([math.sqrt(2), 0.0])
+    assert got.tolist() == pytest.approx([math.sqrt(2) / 2, 0.0])
 
 
 def test_k_center_by_hand() -> None:

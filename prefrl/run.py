@@ -128,8 +128,11 @@ def make_schedule(config: TrainConfig) -> LabelSchedule:
 def default_directory(task: str) -> Path:
     """`runs/<task>-<time>`, with a number behind it where there is one already."""
     name = f"{task.rsplit('/', 1)[-1]}-{time.strftime('%Y%m%d-%H%M%S')}"
-    paths = (Path("runs") / f"{name}{after}" for after in ("", *(f"-{i}" for i in count(2))))
-    return next(path for path in paths if not path.exists())
+    path = Path("runs") / name
+    numbers = count(2)
+    while path.exists():
+        path = Path("runs") / f"{name}-{next(numbers)}"
+    return path
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

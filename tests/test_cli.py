@@ -13,6 +13,7 @@ import pytest
 from prefrl.cli import main
 from prefrl.commands.parse import one_line
 from prefrl.recipes import recipe_for
+from prefrl.run import default_directory
 
 SMALL = ["prefrl/Dot-v0", "--steps", "1280", "--labels", "8", "--threads", "1"]
 
@@ -82,6 +83,15 @@ def complaint(argv, capsys):
 def test_a_mistake_costs_one_line_and_creates_nothing(argv, said, nowhere, capsys):
     assert said in complaint(argv, capsys)
     assert list(nowhere.iterdir()) == []
+
+
+def test_runs_of_one_second_have_directories_of_their_own(nowhere, monkeypatch):
+    monkeypatch.setattr("prefrl.run.time.strftime", lambda form: "now")
+    wanted = ["Dot-v0-now", "Dot-v0-now-2", "Dot-v0-now-3"]
+    for name in wanted:
+        path = default_directory("prefrl/Dot-v0")
+        assert path.name == name
+        path.mkdir(parents=True)
 
 
 def test_points_of_another_schedule_are_refused(nowhere, capsys):

@@ -48,7 +48,7 @@ def recipe(task: str) -> TrainConfig:
             updates_per_label=4.0,  # ours: with 2, points won were worth half as much
             pretrain_epochs=30.0,  # ours: with 10, points won are worth nothing yet
             clip=2.0,  # ours: or points lost weigh twice as much as won: rallies pay
-            firm_threshold=(0.7, 1.4),  # ours: or rallies pay as much as points
+            firm_threshold=(1.0, 1.5),  # ours: or rallies pay as much as points
             scale=0.05,  # paper: so that settings for clipped rewards stay right
             keep=3000,  # paper
         ),

@@ -187,7 +187,7 @@ def _conclude(config: LmPPOConfig, run: RunDir, trainer: LanguageTrainer) -> Non
             log.info("%s", run.path / MODEL)
     elif writes:
         log.info(
-            "stopped at update %d: the same command, --out %s, goes on", trainer.step, run.path
+            "stopped at update %d: the same command with --out %s goes on", trainer.step, run.path
         )
 
 

@@ -254,7 +254,7 @@ class Stage:
             if self.step < self.steps:
                 where = self.run.path
                 log.info(
-                    "stopped at step %d: the same command, --out %s, goes on", self.step, where
+                    "stopped at step %d: the same command with --out %s goes on", self.step, where
                 )
             else:
                 self._publish()

@@ -58,7 +58,7 @@ def recipe(task: str) -> TrainConfig:
             first="k_center",  # ours: finds five times as many points won as chance does
             points=((0.0, 0.0), (0.2, 0.4), (0.6, 0.8), (1.0, 1.0)),
             strategy="promising",  # ours: own points are rare, and drive all that follows
-            candidates=40,  # ours: with 10, an eighth as many of them are found
+            candidates=40,  # ours: with 10, half as many of them are found
             uniform_share=0.25,  # ours: all members overlook the agent's first own points
             per_rollout=81,  # ours: all there are
             pool=4000,  # ours: the last 100,000 steps

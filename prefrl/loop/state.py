@@ -199,7 +199,7 @@ class Run:
     @property
     def waits(self) -> bool:
         """Do people have to answer first? What is asked before the first fit, always."""
-        if self.rater or not self.asks or self.store.asked_here() == 0:
+        if self.rater or not self.asks or self.still_asked == 0:
             return False
         strict = self.config.schedule == "strict" or not self.model.fitted
         return strict and self.labels_used < self.labels_due()
@@ -286,14 +286,13 @@ class Run:
         return not ours or label.query.id in self.asked
 
     def hear_people(self) -> None:
-        """Take in what people have answered, and count what they are still asked.
+        """Take in what has been answered, and count what people are still asked.
 
-        Counted first, as they answer meanwhile: an answer in between counts twice and not never,
-        and a later session asks for it.
+        Counted first, as they answer meanwhile: an answer in between counts twice and not never;
+        a later session asks for it, and a run that waits looks once more.
         """
-        if self.rater or not self.asks:
-            return
-        self.still_asked = self.store.asked_here()
+        if self.asks and not self.rater:
+            self.still_asked = self.store.asked_here()
         self.take_in_labels()
 
     def tell_people(self) -> None:

@@ -99,13 +99,13 @@ def ask(run: Run) -> None:
 
 def wait_for_people(run: Run, stop: Stop, progress: ProgressLine) -> None:
     """Until they have answered, where the run may not go on without; the policy stands still."""
-    run.take_in_labels()
+    run.hear_people()
     while run.waits and not stop.asked:
         missing = run.labels_due() - run.labels_used
         progress.wait(f"waiting for {missing} answers: prefrl rate {run.directory.path}")
         run.tell_people()
         time.sleep(WAIT_SECONDS)
-        run.take_in_labels()
+        run.hear_people()
 
 
 def fit(run: Run) -> dict[str, float]:

@@ -13,9 +13,9 @@ from prefrl.config import QueryConfig, TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore
 from prefrl.feedback.packs import make_pack
-from prefrl.loop.metrics import read_metrics
+from prefrl.loop.metrics import ProgressLine, read_metrics
 from prefrl.loop.state import Run
-from prefrl.loop.train import Stop, ask, learn
+from prefrl.loop.train import Stop, ask, learn, wait_for_people
 from tests.loop.test_train import config, running
 
 FIRST = 16  # 20 % of 60 labels, and what is due by the second rollout of 640 steps
@@ -275,6 +275,28 @@ def test_what_a_person_passes_over_is_asked_of_nobody_else_in_vain(
         assert run.queries_wanted() == run.labels_due() - run.labels_used  # others in their place
 
 
+def test_the_last_answer_may_come_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path / "run", people()) as run:
+        ask_first(run)
+        desk = Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0))
+        *most, last = desk.take(FIRST)
+        for assignment in most:
+            desk.submit(assignment, Comparison(choice="first"), None)
+        take_in = run.take_in_labels
+
+        def answered_meanwhile() -> None:
+            take_in()
+            if run.labels_used == FIRST - 1:
+                desk.submit(last, Comparison(choice="first"), None)
+
+        monkeypatch.setattr(run, "take_in_labels", answered_meanwhile)
+        wait_for_people(run, Stop(), ProgressLine(run.config.steps, step=run.step))
+        assert run.labels_used == FIRST
+        assert run.fit_due
+
+
 def test_the_first_fit_waits_for_all_that_is_due_even_if_stopped_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,8 +342,9 @@ def test_a_strict_run_fits_what_it_has_waited_for_and_every_run_the_last_answers
 def test_what_is_out_in_a_pack_is_not_waited_for(tmp_path: Path) -> None:
     with running(tmp_path / "run", people(schedule="strict")) as run:
         ask_first(run)
+        run.hear_people()
         assert run.waits
         make_pack(run.store, tmp_path / "p.zip", count=FIRST, rater="", seconds=3600.0)
-        assert not run.waits
         run.hear_people()
+        assert not run.waits
         assert run.queries_wanted() == FIRST

@@ -71,6 +71,7 @@ class Run:
         self.watermark = 0
         self.still_asked = 0
         self.asked: set[str] = set()
+        self.just_asked: dict[str, Segment] = {}
         self.next_session = 0
         self.next_checkpoint = config.checkpoint_every
         self.episodes = EpisodeStats()
@@ -244,6 +245,7 @@ class Run:
     def put(self, asked: Sequence[tuple[Query, tuple[Segment, ...]]]) -> None:
         """Store queries; a synthetic rater answers them at once, people when they like."""
         segments = {s.id: s for _, group in asked for s in group}
+        self.just_asked = segments
         self.store.add_segments(list(segments.values()))
         self.store.add_queries([query for query, _ in asked])
         if self.rater is None:
@@ -270,7 +272,7 @@ class Run:
         may be on another processor.
         """
         changes = self.store.changes(self.watermark, issued_by=self.step if self.rater else None)
-        known = {segment.id: segment for segment in self.recorder.pool}
+        known = self.just_asked  # whose ids are known: an id is a hash of all that is seen
         for label in filter(self._is_of_this_course, changes.labels):
             segments = [known.get(i) or self.store.segment(i) for i in label.segments]
             self.bank.add(label, segments)
@@ -291,8 +293,9 @@ class Run:
         Counted first, as they answer meanwhile: an answer in between counts twice and not never;
         a later session asks for it, and a run that waits looks once more.
         """
-        if self.asks and not self.rater:
-            self.still_asked = self.store.asked_here()
+        if self.rater or not self.asks:
+            return
+        self.still_asked = self.store.asked_here()
         self.take_in_labels()
 
     def tell_people(self) -> None:

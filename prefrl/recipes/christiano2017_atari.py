@@ -41,15 +41,15 @@ def recipe(task: str) -> TrainConfig:
             network="small",  # ours: three times as exact on 1,300 labels as the paper's
             members=5,  # ours (paper 3): what one has not quite learned another may have
             error=0.1,  # paper
-            dropout=0.0,  # ours (paper .5): returns are sums of 25 steps, and so is the noise
+            dropout=0.0,  # ours (paper .5): returns are sums of many steps, and so is the noise
             lr=2e-3,  # ours (Ibarz et al. 2018: 3e-4)
             batch=16,  # Ibarz et al. 2018
             stride=3,  # ours: four stacked frames show the steps between
             updates_per_label=4.0,  # ours: with 2, points won were worth half as much
             pretrain_epochs=30.0,  # ours: with 10, points won are worth nothing yet
             clip=2.0,  # ours: or points lost weigh twice as much as won: rallies pay
-            firm_threshold=(1.0, 1.5),  # ours: or rallies pay as much as points
-            scale=0.05,  # paper: so that settings for clipped rewards stay right
+            firm_threshold=(0.7, 1.4),  # ours: or rallies pay as much as points
+            scale=0.1,  # ours (paper .05): a point is worth about 1, as on the clipped score
             keep=3000,  # paper
         ),
         queries=QueryConfig(
@@ -60,7 +60,8 @@ def recipe(task: str) -> TrainConfig:
             strategy="promising",  # ours: own points are rare, and drive all that follows
             candidates=40,  # ours: with 10, half as many of them are found
             uniform_share=0.25,  # ours: all members overlook the agent's first own points
-            per_rollout=81,  # ours: all there are
-            pool=4000,  # ours: the last 100,000 steps
+            segment_steps=12,  # ours (paper 25): or a point cannot be told from the serve after it
+            per_rollout=160,  # ours: all there are
+            pool=8000,  # ours: the last 100,000 steps
         ),
     )

@@ -83,4 +83,4 @@ def test_differences_name_old_and_new_values():
 def test_to_dict_holds_plain_values_only():
     data = to_dict(recipe_for("ALE/Pong-v5"))
     assert data["policy"]["widths"] == [64, 64]
-    assert data["queries"]["segment_steps"] == "none"
+    assert data["reward_model"] == "none"

@@ -272,9 +272,8 @@ class Run:
         may be on another processor.
         """
         changes = self.store.changes(self.watermark, issued_by=self.step if self.rater else None)
-        known = self.just_asked  # whose ids are known: an id is a hash of all that is seen
         for label in filter(self._is_of_this_course, changes.labels):
-            segments = [known.get(i) or self.store.segment(i) for i in label.segments]
+            segments = [self.just_asked.get(i) or self.store.segment(i) for i in label.segments]
             self.bank.add(label, segments)
             self.unfitted += label.trainable
             self.labels_used += label.trainable

@@ -99,7 +99,7 @@ def ask(run: Run) -> None:
 
 def wait_for_people(run: Run, stop: Stop, progress: ProgressLine) -> None:
     """Until they have answered, where the run may not go on without; the policy stands still."""
-    run.take_in_labels()
+    run.take_in_labels()  # of a synthetic rater, who has answered by now
     run.hear_people()
     while run.waits and not stop.asked:
         missing = run.labels_due() - run.labels_used

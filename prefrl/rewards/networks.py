@@ -18,7 +18,7 @@ from prefrl.pixels import first_layer, to_patches
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
-HEAD_GAIN = 0.1  # returns are sums of 25 steps or more: start with answers near one half
+HEAD_GAIN = 0.1  # returns are sums of ten steps or more: start with answers near one half
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,8 @@ from prefrl.language.trainer import LanguageTrainer
 TASK = find_text_task("reviews")
 LIMITS = Limits(max_prompt=TASK.max_prompt, max_completion=TASK.max_completion)
 Point = dict[str, float]
+Rewards = Callable[[int, nn.Module], TextRewardModel]
+"""The reward model of an update, given the policy as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class Scale:
 FULL = Scale()
 LIGHT = Scale(
     demonstrations=300, sft_epochs=2, pairs=80, weak_pairs=24, weak_epochs=2, reward_epochs=2,
-    direct_epochs=2, updates=2, long_updates=2, evaluated=36, best_of=8, width=32, layers=1,
+    direct_epochs=2, updates=2, long_updates=2, evaluated=36, best_of=16, width=32, layers=1,
     least_labels=1,
 )  # fmt: skip
 """Seconds: does it run from end to end?"""
@@ -154,20 +156,20 @@ class World:
 
     def optimise(
         self,
-        learned: TextRewardModel,
+        rewards: TextRewardModel | Rewards,
         *,
         beta: float,
         updates: int,
         advantage: str = "critic",
         at: Sequence[int] = (),
-        start: nn.Module | None = None,
         judge: TextRewardModel | None = None,
-    ) -> tuple[nn.Module, list[Point]]:
-        """PPO, or GRPO, against a learned reward; the policy, and where it stood on its way.
+    ) -> list[Point]:
+        """PPO, or GRPO, from the SFT model against a learned reward; where it stood on its way.
 
         Args:
+            rewards: one model, or what gives the one of each update.
             at: after which updates such points are taken; after the last one always.
-            judge: whose score is reported as the learned one; None: `learned`.
+            judge: whose score is reported as the learned one; None: the model of that update.
         """
         grouped = advantage != "critic"
         config = LanguageConfig(
@@ -179,17 +181,18 @@ class World:
             missing_eos="keep",  # the gold reward knows what a missing end costs
             ppo=replace(language_ppo(), lr=1e-3),
         )
-        model = copy.deepcopy(start if start is not None else self.sft)
+        model = copy.deepcopy(self.sft)
         trainer = LanguageTrainer(model, self.tokenizer, config, seed=self.seed)
-        points, shown = [], judge or learned
+        points = []
         for update in range(updates):
+            learned = rewards if isinstance(rewards, nn.Module) else rewards(update, model)
             count = 128 // config.samples
             prompts = [TASK.prompts[i] for i in self.rng.integers(len(TASK.prompts), size=count)]
             experience = trainer.collect(prompts)
             trainer.update(experience, learned.score(experience.rollout.inputs))  # type: ignore[arg-type]
             if update + 1 in at or update + 1 == updates:
-                points.append({"update": update + 1.0, **self.point(model, shown)})
-        return model, points
+                points.append({"update": update + 1.0, **self.point(model, judge or learned)})
+        return points
 
     def direct(self, labels: Sequence[TextLabel], *, beta: float) -> nn.Module:
         """DPO from the SFT model."""
@@ -243,8 +246,8 @@ def frontier(world: World) -> dict[str, Any]:
     updates = world.scale.updates
     found: dict[str, Any] = {"sft": [world.point(world.sft, learned)]}
     for beta in (0.3, 0.1, 0.03):
-        found[f"ppo {beta}"] = world.optimise(learned, beta=beta, updates=updates)[1]
-    found["grpo 0.1"] = world.optimise(learned, beta=0.1, updates=updates, advantage="grpo")[1]
+        found[f"ppo {beta}"] = world.optimise(learned, beta=beta, updates=updates)
+    found["grpo 0.1"] = world.optimise(learned, beta=0.1, updates=updates, advantage="grpo")
     for beta in (0.3, 0.1, 0.03):
         policy = world.direct(labels, beta=beta)
         found[f"dpo {beta}"] = [world.point(policy, learned)]
@@ -269,7 +272,7 @@ def overoptimisation(world: World) -> dict[str, Any]:
     start = world.point(world.sft, weak)
 
     def run(against: TextRewardModel, beta: float) -> list[Point]:
-        points = world.optimise(against, beta=beta, updates=updates, at=at, judge=weak)[1]
+        points = world.optimise(against, beta=beta, updates=updates, at=at, judge=weak)
         return [{"update": 0.0, **start}, *points]
 
     return {
@@ -306,25 +309,28 @@ def rankings(world: World) -> dict[str, Any]:
 
 
 def online(world: World) -> dict[str, Any]:
-    """The same number of labels, all from the SFT model or in rounds from the present policy.
+    """The same number of labels: all of the SFT model's texts, or in rounds of the policy as it is.
 
-    Both take the same number of updates. Each online round fits a reward model on all labels so
-    far; its step size anneals anew, and its KL term holds it to the policy the round began with.
+    Nothing else differs: one run of PPO each, held to the SFT model. Online, each quarter of it
+    begins with a quarter of the labels and a reward model of all labels so far.
     """
     budget, updates, rounds = world.scale.pairs // 4, world.scale.updates, 4
-    first = world.compared(world.sft, budget, world.annotator)
-    learned = world.reward_model(first)
     part = max(updates // rounds, 1)
-    at = [part * (i + 1) for i in range(rounds)]
-    offline = world.optimise(learned, beta=0.05, updates=updates, at=at)[1]
-    labels, policy = [], world.sft
-    curve: list[Point] = []
-    for done in range(rounds):
-        labels += world.compared(policy, budget // rounds, world.annotator)
-        learned = world.reward_model(labels)
-        policy, points = world.optimise(learned, beta=0.05, updates=part, start=policy)
-        curve.append({**points[-1], "labels": float(len(labels)), "round": done + 1.0})
-    return {"offline": offline, "online": curve}
+    at = range(part, updates + 1, part)
+    all_at_first = world.reward_model(world.compared(world.sft, budget, world.annotator))
+    labels: list[TextLabel] = []
+    models: list[TextRewardModel] = []
+
+    def in_rounds(update: int, policy: nn.Module) -> TextRewardModel:
+        if update % part == 0 and len(models) < rounds:
+            labels.extend(world.compared(policy, budget // rounds, world.annotator))
+            models.append(world.reward_model(labels))
+        return models[-1]
+
+    return {
+        "offline": world.optimise(all_at_first, beta=0.05, updates=updates, at=at),
+        "online": world.optimise(in_rounds, beta=0.05, updates=updates, at=at),
+    }
 
 
 PARTS: dict[str, Callable[[World], dict[str, Any]]] = {

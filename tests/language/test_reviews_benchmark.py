@@ -2,7 +2,9 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,10 +28,30 @@ def test_the_frontier_has_every_way_of_optimising_in_one_picture(folder: Path) -
     json.dumps(found)
 
 
-def test_online_labels_come_from_the_present_policy_and_cost_the_same(folder: Path) -> None:
-    found = run_part("online", 0, LIGHT, folder)["found"]
-    assert found["online"][-1]["labels"] == LIGHT.pairs // 4
-    assert found["online"][-1]["kl"] != 0
+def test_online_labels_come_from_the_policy_as_it_is_and_cost_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[torch.Tensor, int]] = []
+    compared = World.compared
+
+    def watched(world: World, model: torch.nn.Module, count: int, annotator: Any) -> Any:
+        first = next(model.parameters()) - next(world.sft.parameters())
+        asked.append((first.detach().clone(), count))
+        return compared(world, model, count, annotator)
+
+    monkeypatch.setattr(World, "compared", watched)
+    scale = replace(LIGHT, updates=4)
+    found = run_part("online", 0, scale, folder)["found"]
+    (moved, count), *rounds = asked
+    assert not moved.any()
+    assert sum(count for _, count in rounds) == count == scale.pairs // 4
+    assert not rounds[0][0].any()  # the policy is the SFT model still
+    distances = [float(moved.abs().sum()) for moved, _ in rounds]
+    assert distances[1] > 0
+    assert len(set(distances)) == 4
+    for points in found.values():
+        assert [point["update"] for point in points] == [1, 2, 3, 4]
+        assert points[-1]["kl"] != 0
 
 
 def test_a_world_begins_from_one_sft_model_and_repeats(folder: Path) -> None:

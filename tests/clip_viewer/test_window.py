@@ -521,6 +521,7 @@ def test_characters_that_the_font_lacks_are_said_to_be_missing(person):
     assert theme.missing("abc\U0010fff0")
     assert not theme.missing("größer")
     assert theme.legible("größer") == "größer"
+    assert theme.legible("\tx") == "    x"  # no font has a tab
 
 
 def test_a_view_shows_neither_score_nor_return_nor_step(person, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ from prefrl.feedback import (
     answer_id,
     read_text,
 )
+from prefrl.language import evaluate
 from prefrl.language.optimise import Fit
 from prefrl.language.reward import load_text_reward
-from prefrl.language.tokenizer import load_tokenizer
+from prefrl.language.tokenizer import Tokenizer, load_tokenizer
 from prefrl.loop.metrics import read_metrics
 
 SMALL = "--new.width 16 --new.layers 1 --new.heads 2 --new.positions 32"
@@ -128,14 +130,25 @@ def test_prompts_dropped_as_too_long_are_no_reference(sft: Path, tmp_path: Path)
 
 
 def test_a_policy_with_another_tokenizer_speaks_with_its_own(
-    sft: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    sft: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    spoke: list[tuple[int, int]] = []
+    sample = evaluate.sample
+
+    def watched(model: Any, prompts: Any, *, tokenizer: Tokenizer, **about: Any) -> Any:
+        spoke.append((model.get_input_embeddings().num_embeddings, tokenizer.size))
+        return sample(model, prompts, tokenizer=tokenizer, **about)
+
+    monkeypatch.setattr(evaluate, "sample", watched)
     other = tmp_path / "docs"
     small = "--new.width 16 --new.layers 1 --new.heads 2"
     run(lm_sft, f"--task docstrings --demonstrations 40 --optim.epochs 1 {small}", "--out", other)
     out = tmp_path / "eval"
     run(lm_eval, "--task reviews --samples 20", "--model", sft, "--against", other, "--out", out)
     found = json.loads((out / "evaluation.json").read_text())
+    (ours, read), (theirs, other_read) = spoke
+    assert (ours, theirs) == (read, other_read)
+    assert ours != theirs
     assert "kl" not in found
     assert "wins" in found
     assert "another tokenizer" in caplog.text

@@ -130,6 +130,8 @@ class PixelReward(RewardNetwork):
             x = self._layer(x, i)
             if dropout is not None and self.dropout > 0:
                 x = x * self._kept(x, dropout)
+        if x.requires_grad:
+            x.register_hook(_channels_last)
         x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, filters * size * size]
         return F.leaky_relu(self.hidden(x.float()), LEAK)
 
@@ -234,6 +236,11 @@ class BatchedLinear(nn.Module):
 def _init(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
     """He et al. 2015 for leaky ReLU; written out, because fan_in is that of one member."""
     nn.init.normal_(weight, 0, math.sqrt(2 / ((1 + LEAK**2) * fan_in)), generator=generator)
+
+
+def _channels_last(gradient: Tensor) -> Tensor:
+    """Of the last activations: as they lie in memory, or their backward takes ten times as long."""
+    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

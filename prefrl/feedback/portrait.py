@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from prefrl.feedback.quality import Interval, Quality, RaterQuality, Share
+from prefrl.feedback.agreement import Interval, Share
+from prefrl.feedback.quality import Quality, RaterQuality
 from prefrl.feedback.records import Label
 
 # Okabe and Ito 2008: told apart with any colour vision; shapes differ as well

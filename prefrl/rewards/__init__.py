@@ -9,7 +9,8 @@ from prefrl.rewards.likelihood import (
     preference_probability,
     tie_aware_accuracy,
 )
-from prefrl.rewards.model import RewardConfig, RewardModel, SavedModel, Spaces, find_model
+from prefrl.rewards.model import RewardConfig, RewardModel
+from prefrl.rewards.saved import SavedModel, Spaces, find_model
 from prefrl.rewards.uncertainty import disagreement, k_center, promise
 
 __all__ = [

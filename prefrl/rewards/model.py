@@ -1,15 +1,13 @@
-"""The reward model: an ensemble, its normaliser, its uncertainty, its files."""
+"""The reward model: an ensemble and its normaliser."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -19,12 +17,9 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
+from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
 
-log = logging.getLogger(__name__)
-
-ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
 SAVED_SETTINGS = ("network", "members", "scale", "clip", "firm_threshold")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
 
@@ -98,18 +93,6 @@ class RewardConfig:
         for name in ("error", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 to below 1")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spaces:
-    """The shapes a reward network is built for; saved beside its weights."""
-
-    kind: Literal["pixels", "states"]
-    observation: tuple[int, ...]
-    """*obs: [H, W, C] for pixels, [d] for states."""
-    actions: int
-    """Number of discrete actions, or entries of a continuous one."""
-    discrete: bool
 
 
 class RewardModel:
@@ -254,7 +237,7 @@ class RewardModel:
             "spaces": asdict(self.spaces),
             "settings": {name: getattr(self.config, name) for name in SAVED_SETTINGS},
             "dtype": str(self.network.dtype).removeprefix("torch."),
-            "sha256": _sha256(directory / WEIGHTS),
+            "sha256": sha256(directory / WEIGHTS),
         }
         (directory / ABOUT).write_text(json.dumps(about, indent=2))
 
@@ -283,7 +266,7 @@ class RewardModel:
     def load_if_any(cls, directory: str | Path) -> Self | None:
         """As `load`, or None where no reward model was ever saved."""
         path = Path(directory)
-        return cls.load(path) if _saved_in(path) else None
+        return cls.load(path) if saved_in(path) else None
 
     def _tensors(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
         """[B, T, *obs], [B, T, *act] on the device."""
@@ -327,81 +310,3 @@ def _network(
         discrete=spaces.discrete,
         generator=generator,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedModel:
-    """What is known of a reward model on disk before its weights are read."""
-
-    path: Path
-    """The directory that holds its two files."""
-    spaces: Spaces
-    settings: dict[str, Any]
-    """Those of `RewardConfig` that scoring needs."""
-    dtype: str
-    sha256: str
-    """Of the weights."""
-
-
-def find_model(path: Path) -> SavedModel:
-    """The reward model in `path` itself, or the newest whole one below a run directory.
-
-    Raises:
-        UserError: none is there, or none that is whole.
-    """
-    candidates = _saved_in(path)
-    for candidate in candidates:
-        damage = _damage_in(candidate)
-        if damage is None:
-            return _read_about(candidate)
-        log.warning("the reward model in %s is damaged (%s): passed over", candidate, damage)
-    if candidates:
-        raise UserError(
-            f"every reward model in {path} is damaged: got {len(candidates)}, wanted one that "
-            "matches its hash; fit a new one, the answers in labels.db are safe"
-        )
-    raise UserError(
-        f"no reward model in {path}: wanted {ABOUT} there or in its checkpoints/; "
-        "has the run saved a checkpoint yet?"
-    )
-
-
-def _saved_in(path: Path) -> list[Path]:
-    """Directories with a reward model, whole or not, the newest first."""
-    found: list[Path] = sorted(path.glob(f"checkpoints/step-*/{ABOUT}"), reverse=True)
-    return [x.parent for x in (path / ABOUT, *found) if x.is_file()]
-
-
-def _read_about(path: Path) -> SavedModel:
-    about = json.loads((path / ABOUT).read_text())
-    shapes = about["spaces"]
-    settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
-    if settings.pop("soft_threshold", 0):  # of 2026-11-27 alone
-        raise UserError(f"{path}: got a soft_threshold, which is no more; fit the model anew")
-    return SavedModel(
-        path=path,
-        spaces=Spaces(**{**shapes, "observation": tuple(shapes["observation"])}),
-        settings=settings,
-        dtype=about["dtype"],
-        sha256=about["sha256"],
-    )
-
-
-def _damage_in(path: Path) -> str | None:
-    """What is wrong with a saved model, or None."""
-    try:
-        about = json.loads((path / ABOUT).read_text())
-        wanted = about["sha256"]
-        complete = {"spaces", "settings", "dtype"} <= set(about) and about["dtype"] in DTYPES
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"{ABOUT} is unreadable"
-    if not complete:
-        return f"{ABOUT} is incomplete"
-    if not (path / WEIGHTS).is_file():
-        return f"{WEIGHTS} is missing"
-    return None if _sha256(path / WEIGHTS) == wanted else f"{WEIGHTS} has changed"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

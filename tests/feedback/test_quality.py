@@ -13,7 +13,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from clip_viewer.control.questions import LEAST_SECONDS
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Query, Viewing
-from prefrl.feedback.quality import Quality, RaterQuality, Share, alpha, kappa, measure
+from prefrl.feedback.agreement import Share, alpha, kappa
+from prefrl.feedback.quality import Quality, RaterQuality, measure
 from prefrl.feedback.replies import Choice
 from tests.feedback.helpers import filled
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prefrl.config import QueryConfig
 from prefrl.feedback import Query, Segment, form_of
 from prefrl.rewards import RewardModel, disagreement, k_center, promise
 
+CELL = 6  # pixels; cells of 2 to 12 find as much
 PRIORITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "disagreement": disagreement,
     "promising": promise,
@@ -41,7 +43,7 @@ def choose_queries(
     for strategy, n in shares(count, config, fitted=model.fitted):
         priority = np.zeros(n)
         if strategy == "k_center":
-            groups = unlike_groups(pool, n, K, model, covered, generator)
+            groups = unlike_groups(pool, n, K, covered, generator)
         elif strategy == "uniform":
             groups = draw_groups(len(pool), K, n, generator)
         else:
@@ -104,21 +106,34 @@ def unlike_groups(
     pool: Sequence[Segment],
     count: int,
     K: int,
-    model: RewardModel,
     covered: Sequence[Segment],
     generator: np.random.Generator,
 ) -> np.ndarray:
     """`count` groups of `K` segments of the pool, none of them twice: [n, K], n <= count.
 
-    They are the least like each other and `covered`, put together at random.
+    They move the least like each other and `covered`, and are put together at random.
     """
     count = min(count, len(pool) // K)
     if not count:
         return np.zeros((0, K), dtype=np.int64)
-    signatures = model.signature(pool)
-    known = model.signature(covered) if covered else signatures[:0]
-    chosen = k_center(signatures, known, count * K).numpy()
+    moved = movement(pool)
+    std = moved.std(0)
+    unit = torch.where(std > 0, 1 / std, 0.0)  # what moves seldom counts for much when it does
+    known = movement(covered) if covered else moved[:0]
+    chosen = k_center(moved * unit, known * unit, count * K).numpy()
     return generator.permutation(chosen).reshape(count, K)
+
+
+def movement(segments: Sequence[Segment]) -> Tensor:
+    """How far every number that is observed moves in the course of each segment: [n, d].
+
+    Of pixels, how far the brightness of the newest frame does, the most in each cell.
+    """
+    seen = [s.observations for s in segments]
+    if seen[0].ndim == 4:  # [T, H, W, C] stacked frames
+        moved = torch.from_numpy(np.stack([np.ptp(x[..., -1], axis=0) for x in seen]))
+        return F.max_pool2d(moved[:, None].float(), CELL, ceil_mode=True).flatten(1)
+    return torch.from_numpy(np.stack([np.ptp(x, axis=0) for x in seen])).float().flatten(1)
 
 
 def draw_groups(size: int, K: int, count: int, generator: np.random.Generator) -> np.ndarray:

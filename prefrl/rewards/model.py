@@ -182,24 +182,6 @@ class RewardModel:
             returns.append(raw.view(len(raw), *action.shape[:2]).sum(-1))
         return torch.cat(returns, dim=1)
 
-    @torch.no_grad()
-    def signature(self, segments: Sequence[Segment]) -> Tensor:
-        """What each segment shows, whatever it is worth: [B, E * hidden].
-
-        The greatest activation of every unit of the members' last hidden layers, so that a moment
-        counts as much as all of a segment. Of networks that were never fitted, too, which read
-        states as they are.
-        """
-        self.network.eval()
-        some = max(CHUNK // len(segments[0].actions), 1)
-        found = []
-        for start in range(0, len(segments), some):
-            observation, action = self._tensors(segments[start : start + some])
-            units = self.network.hidden_units(observation.flatten(0, 1), action.flatten(0, 1))
-            by_step = units.transpose(0, 1).reshape(*action.shape[:2], -1)  # [B, T, E * hidden]
-            found.append(by_step.amax(1))
-        return torch.cat(found)
-
     def normalise_on(self, observation: Tensor, action: Tensor) -> None:
         """Anchor mean and deviation of each member, and the median of all, on these steps.
 

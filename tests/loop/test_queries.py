@@ -1,5 +1,6 @@
 """Which segments are put to a rater, and together with which."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from prefrl.config import QueryConfig, TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Provenance, Segment
-from prefrl.loop.queries import choose_queries, draw_groups
+from prefrl.loop.queries import choose_queries, draw_groups, movement
 from prefrl.rewards import RewardConfig, disagreement
 
 
@@ -154,39 +155,64 @@ def test_a_share_is_uniform_all_the_same(share: float, uniform: int) -> None:
     assert reasons.count("disagreement") == 8 - uniform
 
 
-def looks(points: list[float], *, fitted: bool = False) -> Any:
-    """A model to which segment i looks like a point on a line."""
-
-    def signature(segments: list[Segment]) -> torch.Tensor:
-        return torch.tensor([[points[s.provenance.t0]] for s in segments])
-
-    return SimpleNamespace(fitted=fitted, signature=signature)
+UNFITTED = SimpleNamespace(fitted=False)
 
 
-def test_before_the_first_fit_k_center_asks_about_what_is_unlike_the_rest() -> None:
-    points = [0.0, 0.1, 0.2, 0.3, 9.0, -7.0, 0.15, 0.25]
-    asked = choose(pool(8), 2, looks(points), first="k_center")
+def moving(*by: float) -> list[Segment]:
+    """Segments of two steps, in which the one number observed moves so far."""
+    return [
+        dataclasses.replace(s, observations=np.array([[x], [0.0]], np.float32))
+        for s, x in zip(pool(len(by)), by, strict=True)
+    ]
+
+
+def test_before_the_first_fit_k_center_asks_about_what_moves_unlike_the_rest() -> None:
+    segments = moving(5.0, 5.1, 5.2, 5.3, 19.0, 0.0, 5.15, 5.25)
+    asked = choose(segments, 2, UNFITTED, first="k_center")
     assert {query.reason for query, _ in asked} == {"k_center"}
     seen = [s.provenance.t0 for _, pair in asked for s in pair]
     assert len(set(seen)) == 4
     assert {4, 5} <= set(seen)
 
 
+def test_what_moves_seldom_counts_as_much_as_what_always_moves_far() -> None:
+    far = np.random.default_rng(0).uniform(0, 100, size=20)
+    both = [
+        dataclasses.replace(s, observations=np.array([[x, 0.1 * (i == 7)], [0.0, 0.0]], np.float32))
+        for i, (s, x) in enumerate(zip(pool(20), far, strict=True))
+    ]
+    asked = choose(both, 1, UNFITTED, first="k_center")
+    assert 7 in {s.provenance.t0 for s in asked[0][1]}
+
+
+def test_pixels_move_by_the_newest_frame_the_most_in_each_cell() -> None:
+    frames = np.zeros((3, 14, 14, 4), np.uint8)  # cells of 6: 3 x 3, the last ones narrow
+    frames[0, 0, 5, 3], frames[1, 3, 3, 3], frames[2, 13, 6, 3] = 200, 90, 255
+    frames[:, 7, 7, :3] = 50, 60, 70  # older frames, and one that stands still
+    frames[:, 8, 13, 3] = 77
+    (segment,) = pool(1)
+    still = dataclasses.replace(segment, observations=np.zeros((3, 14, 14, 4), np.uint8),
+                                actions=np.zeros(3), true_reward=np.zeros(3))  # fmt: skip
+    moved = movement([dataclasses.replace(still, observations=frames), still])
+    assert moved.view(2, 3, 3).tolist() == [
+        [[200, 0, 0], [0, 0, 0], [0, 255, 0]], [[0] * 3] * 3,
+    ]  # fmt: skip
+
+
 def test_k_center_passes_over_what_was_answered_about() -> None:
-    segments = pool(5)
-    points = [0.0, 9.0, 8.9, 0.1, 4.0]
-    asked = choose(segments, 1, looks(points), first="k_center", covered=[segments[0], segments[1]])
+    segments = moving(0.0, 9.0, 8.9, 0.1, 4.0)
+    asked = choose(segments, 1, UNFITTED, first="k_center", covered=segments[:2])
     assert 4 in {s.provenance.t0 for s in asked[0][1]}  # halfway between the two
     assert not {0, 1} & {s.provenance.t0 for s in asked[0][1]}
 
 
 def test_k_center_asks_no_more_than_the_pool_holds() -> None:
-    assert len(choose(pool(5), 9, looks([0.0, 1.0, 2.0, 3.0, 4.0]), first="k_center")) == 2
-    assert choose(pool(1), 9, looks([0.0]), first="k_center") == []
+    assert len(choose(moving(0.0, 1.0, 2.0, 3.0, 4.0), 9, UNFITTED, first="k_center")) == 2
+    assert choose(moving(0.0), 9, UNFITTED, first="k_center") == []
 
 
 def test_once_the_model_is_fitted_the_first_choice_is_over() -> None:
-    model = looks([0.0] * 6, fitted=True)
+    model = SimpleNamespace(fitted=True)
     assert {q.reason for q, _ in choose(pool(6), 4, model, first="k_center")} == {"uniform"}
 
 

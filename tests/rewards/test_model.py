@@ -158,19 +158,6 @@ def test_segment_returns_sum_the_raw_output_of_each_member() -> None:
     torch.testing.assert_close(got, torch.stack([raw[:, :2].sum(1), raw[:, 2:].sum(1)], 1))
 
 
-def test_a_signature_is_the_greatest_activation_of_every_hidden_unit() -> None:
-    made = model()
-    pair = [states(1.0, 2.0), states(-3.0, 4.0)]
-    got = made.signature(pair)
-    units = made.network.hidden_units(
-        torch.tensor([[1.0], [2.0], [-3.0], [4.0]]), torch.zeros(4, 1)
-    )
-    wanted = torch.stack([units[:, :2].amax(1), units[:, 2:].amax(1)]).flatten(1)  # [2, E * 64]
-    assert got.shape == (2, 3 * 64)
-    torch.testing.assert_close(got, wanted)
-    assert not got.requires_grad
-
-
 def test_rewards_are_linear_in_the_hidden_units() -> None:
     made, x = model(PIXELS), steps(5, spaces=PIXELS)
     made.network.eval()

@@ -72,6 +72,7 @@ class Run:
         self.still_asked = 0
         self.asked: set[str] = set()
         self.just_asked: dict[str, Segment] = {}
+        self.passed_over: list[Label] = []
         self.next_session = 0
         self.next_checkpoint = config.checkpoint_every
         self.episodes = EpisodeStats()
@@ -252,7 +253,10 @@ class Run:
             return
         self.asked |= {query.id for query, _ in asked}
         context = self._oracle_context()
-        self.store.submit_many([self.rater.answer(query, group, context) for query, group in asked])
+        answers = [self.rater.answer(query, group, context) for query, group in asked]
+        outcomes = self.store.submit_many(answers)
+        given = [x.id for x, outcome in zip(answers, outcomes, strict=True) if outcome == "dup"]
+        self.passed_over = [x for x in map(self.store.ledger.find, given) if x and self._missed(x)]
 
     def _oracle_context(self) -> OracleContext:
         """What B-Pref's thresholds depend on: the newest segments and episodes."""
@@ -269,22 +273,28 @@ class Run:
 
         A resumed run finds answers from steps that it has yet to repeat. It learns from each
         exactly when the first run did, and never from those to queries it does not ask again, as
-        may be on another processor.
+        may be on another processor. Where somebody else has answered meanwhile, reading has passed
+        them over.
         """
         changes = self.store.changes(self.watermark, issued_by=self.step if self.rater else None)
-        for label in filter(self._is_of_this_course, changes.labels):
+        for label in (*self.passed_over, *filter(self._is_of_this_course, changes.labels)):
             segments = [self.just_asked.get(i) or self.store.segment(i) for i in label.segments]
             self.bank.add(label, segments)
             self.unfitted += label.trainable
             self.labels_used += label.trainable
         for label in changes.withdrawn:
             self.labels_used -= self.bank.remove(label)
-        self.watermark = changes.seq
+        self.watermark, self.passed_over = changes.seq, []
 
     def _is_of_this_course(self, label: Label) -> bool:
         """Did this run ask for the label, or did it come from elsewhere?"""
         ours = self.rater is not None and label.rater == self.rater.name
         return not ours or label.query.id in self.asked
+
+    def _missed(self, label: Label) -> bool:
+        """Was an answer that this run gave in an earlier life read past before it was asked?"""
+        counts = label.live and label.status == "ok" and label.seq <= self.watermark
+        return counts and label.seq not in self.bank.seqs
 
     def hear_people(self) -> None:
         """Take in what has been answered, and count what people are still asked.

@@ -15,7 +15,7 @@ import torch
 from envs import ScoreStep, make_vec
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
-from prefrl.feedback import FeedbackStore
+from prefrl.feedback import Answer, Comparison, FeedbackStore
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import Run
@@ -284,6 +284,29 @@ def test_a_run_that_takes_another_course_after_a_kill_leaves_the_answers_of_the_
         assert run.labels_used == len(taken) <= run.labels_due()
     with running(tmp_path / "run", settings) as run:
         assert run.bank.seqs == taken
+
+
+def test_a_resumed_run_learns_from_all_its_answers_though_somebody_else_has_answered_meanwhile(
+    tmp_path: Path,
+) -> None:
+    queries = dataclasses.replace(config().queries, every=640)
+    settings = config(**SHORT, queries=queries)
+    with running(tmp_path / "run", settings) as run, pytest.raises(Killed):
+        learn(run, stop=KillAt(run, 8_000))
+    with running(tmp_path / "run", settings) as run:
+        store, before = run.store, set(run.bank.seqs)
+        assert {x.seq for x in store.labels(after=0)} - before
+        first, last = store.labels(after=0)[0].query, store.labels(after=0)[-1].query
+        own = dataclasses.replace(first, segments=(first.segments[0], last.segments[1]))
+        store.add_queries([own])
+        (outcome,) = store.submit_many(
+            [Answer(id="hers", query=own.id, rater="ann", reply=Comparison(choice="second"))]
+        )
+        assert outcome == "ok"
+        learn(run)
+        learned_from = {x.query.id for x in store.labels(after=0) if x.seq in run.bank.seqs}
+        assert learned_from >= run.asked | {own.id}
+        assert run.labels_used == len(learned_from) == run.labels_due()
 
 
 class Killed(BaseException):

@@ -111,7 +111,8 @@ def unlike_groups(
 ) -> np.ndarray:
     """`count` groups of `K` segments of the pool, none of them twice: [n, K], n <= count.
 
-    They move the least like each other and `covered`, and are put together at random.
+    Half of each group, or one more, move the least like each other and `covered`; the rest is drawn
+    at random. Of odd ones alone a model would not learn what the ordinary is worth.
     """
     count = min(count, len(pool) // K)
     if not count:
@@ -120,8 +121,11 @@ def unlike_groups(
     std = moved.std(0)
     unit = torch.where(std > 0, 1 / std, 0.0)  # what moves seldom counts for much when it does
     known = movement(covered) if covered else moved[:0]
-    chosen = k_center(moved * unit, known * unit, count * K).numpy()
-    return generator.permutation(chosen).reshape(count, K)
+    odd = k_center(moved * unit, known * unit, count * -(-K // 2)).numpy()
+    ordinary = np.setdiff1d(np.arange(len(pool)), odd)
+    ordinary = generator.choice(ordinary, count * (K // 2), replace=False)
+    shuffled = [generator.permutation(x).reshape(count, -1) for x in (odd, ordinary)]
+    return generator.permuted(np.concatenate(shuffled, 1), axis=1)
 
 
 def movement(segments: Sequence[Segment]) -> Tensor:

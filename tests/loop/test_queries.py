@@ -48,6 +48,7 @@ def choose(
     model: Any,
     *,
     covered: Sequence[Segment] = (),
+    seed: int = 0,
     **settings: Any,
 ) -> Any:
     return choose_queries(
@@ -56,7 +57,7 @@ def choose(
         config=QueryConfig(**settings),
         model=model,
         policy_step=640,
-        generator=np.random.default_rng(0),
+        generator=np.random.default_rng(seed),
         covered=covered,
     )
 
@@ -166,13 +167,26 @@ def moving(*by: float) -> list[Segment]:
     ]
 
 
-def test_before_the_first_fit_k_center_asks_about_what_moves_unlike_the_rest() -> None:
+def test_before_the_first_fit_k_center_puts_what_moves_unlike_the_rest_beside_the_ordinary() -> (
+    None
+):
     segments = moving(5.0, 5.1, 5.2, 5.3, 19.0, 0.0, 5.15, 5.25)
     asked = choose(segments, 2, UNFITTED, first="k_center")
     assert {query.reason for query, _ in asked} == {"k_center"}
-    seen = [s.provenance.t0 for _, pair in asked for s in pair]
-    assert len(set(seen)) == 4
-    assert {4, 5} <= set(seen)
+    groups = [{s.provenance.t0 for s in pair} for _, pair in asked]
+    assert [len(group & {4, 5}) for group in groups] == [1, 1]
+    assert len(groups[0] | groups[1]) == 4
+
+
+def test_of_three_k_center_finds_two_and_their_places_are_drawn() -> None:
+    segments = moving(*[5.0] * 6, 1.0, 9.0, 13.0, 17.0)
+    places = set()
+    for seed in range(9):
+        asked = choose(segments, 2, UNFITTED, first="k_center", segments=3, seed=seed)
+        groups = [[s.provenance.t0 in range(6, 10) for s in group] for _, group in asked]
+        assert [sum(group) for group in groups] == [2, 2]
+        places |= {group.index(False) for group in groups}
+    assert places == {0, 1, 2}
 
 
 def test_what_moves_seldom_counts_as_much_as_what_always_moves_far() -> None:
@@ -181,8 +195,8 @@ def test_what_moves_seldom_counts_as_much_as_what_always_moves_far() -> None:
         dataclasses.replace(s, observations=np.array([[x, 0.1 * (i == 7)], [0.0, 0.0]], np.float32))
         for i, (s, x) in enumerate(zip(pool(20), far, strict=True))
     ]
-    asked = choose(both, 1, UNFITTED, first="k_center")
-    assert 7 in {s.provenance.t0 for s in asked[0][1]}
+    found = [choose(both, 1, UNFITTED, first="k_center", seed=seed) for seed in range(9)]
+    assert all(7 in {s.provenance.t0 for s in asked[0][1]} for asked in found)
 
 
 def test_pixels_move_by_the_newest_frame_the_most_in_each_cell() -> None:

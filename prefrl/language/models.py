@@ -44,9 +44,25 @@ def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False)
             f"no model at {str(path)!r}: wanted a folder with config.json and safetensors, or a "
             f"name that can be fetched ({str(error).strip().splitlines()[0]})"
         ) from error
-    if model.get_input_embeddings().num_embeddings < tokenizer.size:  # a PAD was added
-        model.resize_token_embeddings(tokenizer.size, mean_resizing=False)
+    make_room(model, tokenizer.size)
     return prepared(model, tokenizer)
+
+
+def make_room(model: Any, size: int) -> None:
+    """Rows for tokens that were added, a PAD say: each the mean of those there are.
+
+    Drawn around 0 such a token would take all the probability wherever the logits of real ones
+    lie far below it.
+    """
+    old = model.get_input_embeddings().num_embeddings
+    if old >= size:
+        return
+    model.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        for table in (model.get_input_embeddings(), model.get_output_embeddings()):
+            for rows in (getattr(table, "weight", None), getattr(table, "bias", None)):
+                if rows is not None:
+                    rows[old:] = rows[:old].mean(0)
 
 
 def new_model(

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from prefrl.errors import UserError
 from prefrl.language.encoded import Encoded, Limits, encode, fitting, flat
-from prefrl.language.models import ScalarModel
+from prefrl.language.models import ScalarModel, make_room
 from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
 from prefrl.language.records import Completion, TextLabel
 from prefrl.language.tokenizer import Tokenizer, load_tokenizer
@@ -163,9 +163,7 @@ def load_text_reward(path: Path) -> TextRewardModel:
         raise UserError(f"{path}: got {model.config.num_labels} labels, wanted one, a score")
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise UserError(f"{path}: got a {type(model).__name__}, wanted one with a linear `score`")
-    size = load_tokenizer(path, offline=True).size
-    if model.get_input_embeddings().num_embeddings < size:  # a PAD was added
-        model.resize_token_embeddings(size, mean_resizing=False)
+    make_room(model, load_tokenizer(path, offline=True).size)
     made = _assembled([model.base_model], TextRewardConfig(normalise=False))
     with torch.no_grad():
         made.members[0].head.weight.copy_(model.score.weight)  # type: ignore[union-attr, operator]

@@ -155,8 +155,9 @@ class LanguageTrainer:
 
         Of several processes each answers its share, and all get all answers.
         """
+        given = None if isinstance(prompts, Prompts) else texts_of(prompts)
         if not isinstance(prompts, Prompts):
-            prompts = self.tokenizer.prompts(texts_of(prompts))
+            prompts = self.tokenizer.prompts(prompts)
         share = self.processes.share(torch.arange(len(prompts)))
         if self.processes.count * len(share) != len(prompts):
             raise UserError(
@@ -172,7 +173,12 @@ class LanguageTrainer:
             generator=self._sampling_generator(),
             sharded=self.processes.sharded,
         )
-        return self.take(gather_completions(said, self.processes, pad=self.tokenizer.pad))
+        found = self.take(gather_completions(said, self.processes, pad=self.tokenizer.pad))
+        if given is None:
+            return found
+        count, samples = self.processes.count, self.config.samples
+        asked = [x for rank in range(count) for x in given[rank::count] for _ in range(samples)]
+        return replace(found, prompts=tuple(asked))  # with the special tokens of a chat
 
     def take(self, texts: Completions) -> TextExperience:
         """Completions that came from elsewhere, another sampler for instance.

@@ -156,3 +156,22 @@ def test_padding_that_is_the_end_becomes_a_token_of_its_own(tmp_path: Path) -> N
 
     assert loaded.get_input_embeddings().num_embeddings >= token.size
     assert said(token.pad).isfinite().all()
+
+
+def test_padding_that_was_added_takes_no_probability(tmp_path: Path) -> None:
+    network, backend = model("gpt2"), copy.deepcopy(tokenizer().backend)
+    with torch.no_grad():  # logits of about -30, as of released checkpoints
+        network.transformer.ln_f.weight[0], network.transformer.ln_f.bias[0] = 0.0, 1.0
+        network.lm_head.weight[:, 0] = -30.0
+    backend.pad_token = backend.eos_token
+    network.save_pretrained(tmp_path)
+    backend.save_pretrained(tmp_path)
+    core = tmp_path / "tokenizer.json"
+    core.write_text(core.read_text().replace('"<pad>"', '"word"'))  # it has none unused either
+    token = load_tokenizer(tmp_path, offline=True)
+    assert token.pad == tokenizer().size
+    loaded = load_model(tmp_path, token, offline=True)
+    said = token.completions(["a b"], ["c"])
+    wanted = network(said.ids).logits.log_softmax(-1)[0, said.prompt.shape[1] - 1, said.ids[0, -2]]
+    got = logprobs(loaded, said)[0, 0]
+    assert got.item() == pytest.approx(wanted.item(), abs=0.2)  # one token more, as likely as most

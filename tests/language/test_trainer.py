@@ -57,6 +57,14 @@ def test_what_was_said_is_shown_as_text() -> None:
     assert batch.ended.tolist() == (said.completion == tokenizer().eos).any(1).tolist()  # type: ignore[attr-defined]
 
 
+def test_prompts_are_shown_as_they_were_given_special_tokens_and_all() -> None:
+    made = trainer(samples=2, advantage="rloo")
+    asked = ["<bos> a b", "c"]
+    assert made.collect(asked).prompts == ("<bos> a b", "<bos> a b", "c", "c")
+    ids = tokenizer().prompts(asked)
+    assert made.collect(ids).prompts == ("a b", "a b", "c", "c")
+
+
 @pytest.mark.parametrize(
     "changes",
     [

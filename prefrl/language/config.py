@@ -100,6 +100,11 @@ class LanguageConfig:
                 f"samples: got {self.samples}, wanted 2 or more: {self.advantage} compares the "
                 "completions of one prompt"
             )
+        if self.advantage != "critic" and self.ppo.normalise == "minibatch":
+            raise UserError(
+                f"ppo.normalise: got minibatch, with {self.advantage}, whose groups a minibatch "
+                "parts; wanted rollout or none"
+            )
         if self.missing_eos == "subtract" and self.missing_eos_value < 0:
             raise UserError(
                 f"missing_eos_value: got {self.missing_eos_value}, wanted 0 or more: to subtract "

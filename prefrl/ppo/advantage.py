@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from prefrl.ppo.rollout import Rollout
 class AdvantageOf(Protocol):
     """How PPO asks for advantages."""
 
+    centred: ClassVar[bool]
+    """Is their mean 0, as it should be, before any normalising?"""
+
     def __call__(self, rollout: Rollout) -> Tensor:
         """[B, T]"""
         ...
@@ -25,6 +28,7 @@ class AdvantageOf(Protocol):
 class CriticAdvantage:
     """Generalised advantage estimates from the critic's values."""
 
+    centred: ClassVar[bool] = False
     lam: float
     """0 is low variance and trusts the critic, 1 is unbiased and noisy."""
 
@@ -52,6 +56,7 @@ class GroupAdvantage:
     unbiased.
     """
 
+    centred: ClassVar[bool] = True  # each group; a group of equals says nothing, and stays 0
     kind: Literal["rloo", "grpo"]
     size: int
     """Rows of a group, which stand next to each other in the rollout."""

@@ -249,9 +249,9 @@ class _Evaluate(nn.Module):
         return evaluation
 
 
-def normalise_advantage(batch: Batch) -> Batch:
-    """Mean 0 and standard deviation 1 over the unmasked steps."""
-    mean = masked_mean(batch.advantage, batch.mask)
+def normalise_advantage(batch: Batch, *, centre: bool = True) -> Batch:
+    """Mean 0 and deviation 1 over the unmasked steps; without `centre` root mean square 1 alone."""
+    mean = masked_mean(batch.advantage, batch.mask) * centre
     variance = masked_mean((batch.advantage - mean).square(), batch.mask)
     return replace(batch, advantage=(batch.advantage - mean) / (variance.sqrt() + 1e-8))
 

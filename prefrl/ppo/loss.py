@@ -55,7 +55,8 @@ class PPOConfig:
     adam_eps: float = 1e-5
     """Adam's epsilon (1e-5 in the published Atari and MuJoCo settings)."""
     normalise: Literal["minibatch", "rollout", "none"] = "minibatch"
-    """Over which steps advantages get mean 0 and standard deviation 1."""
+    """Over which steps advantages get mean 0 and standard deviation 1; those of groups, which are
+    centred, root mean square 1."""
     target_kl: float | None = None
     """Skip the rest of the epochs once the approximate KL exceeds this; None: never."""
 

@@ -99,7 +99,7 @@ class PPO:
             returns=advantage + rollout.value,
         )
         if self.config.normalise == "rollout":
-            batch = normalise_advantage(batch)
+            batch = normalise_advantage(batch, centre=not self.advantage.centred)
         return batch.by_step() if self.rows == "steps" else batch
 
     def _minibatches(self, batch: Batch) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from prefrl.language.models import ScalarModel, load_model, logprobs
 from prefrl.language.pretraining import pretraining_texts
 from prefrl.language.terms import TextExperience
 from prefrl.language.trainer import LanguageTrainer
+from prefrl.ppo import PPOConfig
 from tests.language.small import config, equal, model, texts, tokenizer, weights
 
 PROMPTS = ["a b c", "d", "e f", "g"] * 4
@@ -217,6 +218,10 @@ def test_one_text_is_not_a_list_of_prompts() -> None:
     [
         ({"temperature": 0.0}, "temperature: got 0.0, wanted more than 0"),
         ({"advantage": "rloo"}, "samples: got 1, wanted 2 or more: rloo compares"),
+        (
+            {"advantage": "grpo", "samples": 2, "ppo": PPOConfig(normalise="minibatch")},
+            "ppo.normalise: got minibatch, with grpo",
+        ),
         ({"beta": -1.0}, "beta: got -1.0, wanted 0 or more"),
         ({"kl_target": 0.0}, "kl_target: got 0.0"),
         ({"chunk": 0}, "chunk: got 0"),

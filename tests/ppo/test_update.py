@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prefrl.ppo import PPO, Batch, Evaluation, Gradient, PPOConfig, Rollout
+from prefrl.ppo import PPO, Batch, Evaluation, Gradient, GroupAdvantage, PPOConfig, Rollout
 from prefrl.ppo.gradient import normalise_advantage
 
 
@@ -178,6 +178,25 @@ def test_advantages_are_normalised_over_the_rollout_without_its_padding() -> Non
     rollout = replace(rollout, mask=torch.tensor([[True, True, False]]))
     batch = ppo(Bandit(), normalise="rollout")._batch(rollout)
     assert batch.advantage.flatten()[:2].tolist() == pytest.approx([-1.0, 1.0])
+
+
+def test_a_group_of_equals_says_nothing_also_after_normalising() -> None:
+    # the second group is of two equal rows; the first is of rows of 1 and 3 steps: their mean is
+    # not 0 over steps
+    mask = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 0], [1, 1, 0]]) == 1
+    reward = torch.tensor([[1.0], [-1.0], [2.0], [2.0]]) * torch.tensor([1.0, 0.0, 0.0])
+    rollout = replace(rollout_of(Bandit(), torch.zeros(4, 3, dtype=torch.int64), reward), mask=mask)
+    grouped = GroupAdvantage(kind="grpo", size=2)
+    config = PPOConfig(normalise="rollout")
+    bandit = Bandit()
+    trainer = PPO(
+        Gradient(bandit, config), config, rows="sequences", advantage=grouped,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    advantage = trainer._batch(rollout).advantage
+    assert (advantage[2:] == 0).all()
+    assert advantage[0, 0] == -advantage[1, 0] > 0
+    assert advantage[mask].square().mean().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_returns_are_not_touched_by_the_normalisation_of_advantages() -> None:

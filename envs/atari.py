@@ -68,7 +68,7 @@ class AtariVec(HiddenScoreVectorEnv):
         names, self._action_table = _action_table(game, options.actions)
         self.action_names = names
         self._mask = [resized(area, height=SIDE, width=SIDE) for area in game.score]
-        self._early = game.switches_on if options.noop_max >= game.switches_on else 0
+        self._early = game.switches_on
         self._switched_on = _first_picture(game, options) if self._early else None
         super().__init__(
             task,

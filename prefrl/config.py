@@ -134,7 +134,7 @@ class TrainConfig:
     rollout_steps: int = 128
     """T, steps of each environment between updates."""
     device: str = "auto"
-    """"cpu", "cuda", or auto: cuda where there is one."""
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     threads: int = 0
     """Threads for torch on the CPU; 0: all cores."""
     compile: Literal["auto", "on", "off"] = "auto"

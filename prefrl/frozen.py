@@ -13,28 +13,45 @@ from prefrl.loop.checkpoint import newest_checkpoint
 from prefrl.loop.offline import SETTINGS, read_fit
 from prefrl.loop.rundir import RunDir
 from prefrl.rewards import RewardModel, SavedModel, Spaces, find_model
+from prefrl.rewards.model import SAVED_SETTINGS
 
 
-def frozen_defaults(config: TrainConfig, path: Path) -> TrainConfig:
-    """`config` with what the reward model in `path` settles: no labels, its shape, its actions.
+def frozen_defaults(
+    config: TrainConfig, model: str | Path | None, *, out: Path | None
+) -> TrainConfig:
+    """`config` with what a reward model settles: no labels, its shape, its actions.
+
+    Args:
+        model: its directory. None, or "none" as in TOML: there is none.
+        out: run directory; a run that is there says what its model settled when it began, for
+            that may have changed since, or be gone.
 
     Raises:
         UserError: no whole reward model there, or one of another task.
     """
-    saved = find_model(path)
-    source = _source(path)
-    if source is not None and source[0] != config.task:
-        raise UserError(
-            f"reward_model: the one in {path} is of {source[0]!r}, not {config.task!r}: "
-            f"give `prefrl train {source[0]}`, or a model of {config.task}"
-        )
+    if model in (None, "none"):
+        return config
+    path = Path(str(model))
+    begun = _begun(out, path)
+    if begun is not None:
+        sha256, env = begun.reward_model_sha256, begun.env
+        settings = {name: getattr(begun.model, name) for name in SAVED_SETTINGS}
+    else:
+        saved, source = find_model(path), _source(path)
+        if source is not None and source[0] != config.task:
+            raise UserError(
+                f"reward_model: the one in {path} is of {source[0]!r}, not {config.task!r}: "
+                f"give `prefrl train {source[0]}`, or a model of {config.task}"
+            )
+        sha256, env = saved.sha256, source[1] if source is not None else config.env
+        settings = saved.settings
     return dataclasses.replace(
         config,
         labels=0,
         reward_model=str(path),
-        reward_model_sha256=saved.sha256,
-        env=source[1] if source is not None else config.env,
-        model=dataclasses.replace(config.model, **saved.settings),
+        reward_model_sha256=sha256,
+        env=env,
+        model=dataclasses.replace(config.model, **settings),
     )
 
 
@@ -64,6 +81,15 @@ def frozen_model(
     if not model.fitted:
         raise UserError(f"reward_model: the one in {saved.path} was never fitted to any answer")
     return model
+
+
+def _begun(out: Path | None, model: Path) -> TrainConfig | None:
+    """Settings of the run in `out`, where there is one that trains on this model."""
+    if out is None or not RunDir(path=out).config.is_file():
+        return None
+    config = read_toml(RunDir(path=out).config)
+    same = config.reward_model is not None and Path(config.reward_model) == model
+    return config if same else None
 
 
 def _source(path: Path) -> tuple[str, EnvConfig] | None:

@@ -70,7 +70,9 @@ def fit(
         answers = read_fit(Path(out)).answers  # goes on with what it began with
     with FeedbackStore.open(source.path) as store:
         labels, seq = chosen_labels(store, answers=answers, without=without)
-        where = Path(out) if out else Path(f"{source.path}-fit-{seq}")
+        named = source.path.name not in ("", "..")
+        beside = source.path if named else source.path.resolve()
+        where = Path(out) if out else Path(f"{beside}-fit-{seq}")
         settings = FitConfig(
             run=str(source.path),
             task=config.task,

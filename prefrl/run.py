@@ -45,12 +45,10 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
     Raises:
         UserError: an unknown setting or value; nothing has been created.
     """
-    recipe = recipe_for(task)
-    if settings.get("reward_model") is not None:
-        settings["reward_model"] = str(settings["reward_model"])
-        recipe = frozen_defaults(recipe, Path(settings["reward_model"]))
+    where = Path(out) if out else None
+    recipe = frozen_defaults(recipe_for(task), settings.pop("reward_model", None), out=where)
     config = from_dict(TrainConfig, merged(to_dict(recipe), settings))
-    return run(config, out=Path(out) if out else default_directory(config.task))
+    return run(config, out=where or default_directory(config.task))
 
 
 def run(config: TrainConfig, *, out: Path) -> RunDir:

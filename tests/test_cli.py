@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+import prefrl
 from prefrl.cli import main
 from prefrl.commands.parse import one_line
+from prefrl.config import write_toml
 from prefrl.recipes import recipe_for
 from prefrl.run import default_directory
 
@@ -59,6 +61,7 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--reward", "x"], "--reward: got 'x', wanted one of"),
         (["train", "prefrl/Dot-v0", "--env.sticky", "0.5"], "unknown option 'sticky'"),
         (["train", "prefrl/Dot-v0", "--device", "gpu"], "device: got 'gpu', wanted auto, cpu"),
+        (["train", "prefrl/Dot-v0", "--device", "cpu:x"], "device: got 'cpu:x', wanted auto, cpu"),
         (["train", "prefrl/Dot-v0", "--rollout-steps", "5"], "does not fit into a rollout of 5"),
         (
             ["train", "Reacher-v5", "--queries.segment-steps", "60"],
@@ -82,6 +85,14 @@ def complaint(argv, capsys):
 )
 def test_a_mistake_costs_one_line_and_creates_nothing(argv, said, nowhere, capsys):
     assert said in complaint(argv, capsys)
+    assert list(nowhere.iterdir()) == []
+
+
+def test_a_gpu_that_is_not_there_is_refused_at_once(nowhere, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    said = complaint(["train", "prefrl/Dot-v0", "--device", "cuda:9"], capsys)
+    assert said == "device: got 'cuda:9', wanted cuda:0 to cuda:0"
     assert list(nowhere.iterdir()) == []
 
 
@@ -125,6 +136,16 @@ def test_settings_come_from_recipe_then_file_then_command_line(nowhere, monkeypa
     config = got["config"]
     assert (config.labels, config.seed, config.ppo.clip, config.ppo.gamma) == (5, 8, 0.3, 0.9)
     assert str(got["out"]) == "there"
+
+
+def test_a_runs_own_settings_are_taken_as_a_config_file(nowhere, monkeypatch):
+    got = []
+    monkeypatch.setattr("prefrl.run.run", lambda config, out: got.append(config))
+    recipe = recipe_for("prefrl/Dot-v0")
+    write_toml(recipe, nowhere / "config.toml")  # reward_model = "none"
+    assert main(["train", "prefrl/Dot-v0", "--config", "config.toml"]) == 0
+    prefrl.train("prefrl/Dot-v0", reward_model="none")
+    assert got == [recipe, recipe]
 
 
 def test_a_run_leaves_curves_a_film_and_a_page(finished):
@@ -290,8 +311,6 @@ def test_help_and_version_load_nothing_heavy():
 
 
 def test_the_facade_offers_what_the_readme_promises():
-    import prefrl
-
     for name in prefrl.__all__:
         assert getattr(prefrl, name)
     assert callable(prefrl.train)

@@ -155,6 +155,29 @@ def test_a_model_that_cannot_reward_this_task_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_same_command_goes_on_though_its_source_has_changed_or_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefrl.run.run", lambda config, out: RunDir.prepare(out, config))
+    source = loose_model(tmp_path / "model", task=DOT, fitted=True)
+
+    def same_commands() -> None:
+        there = ["--reward-model", f"{source}/", "--out", str(tmp_path / "a")]
+        assert main(["train", DOT, *there]) == 0
+        prefrl.train(DOT, reward_model=source, out=tmp_path / "b")
+
+    same_commands()
+    sha256 = find_model(source).sha256
+    other = RewardModel.load(source)
+    other.mean += 1.0
+    other.save(source)
+    assert find_model(source).sha256 != sha256
+    same_commands()
+    shutil.rmtree(source)
+    same_commands()
+    assert read_toml(tmp_path / "a" / "config.toml").reward_model_sha256 == sha256
+
+
 def test_the_actions_are_those_of_the_source(tmp_path: Path) -> None:
     from prefrl.frozen import frozen_defaults
     from prefrl.recipes import recipe_for
@@ -167,4 +190,4 @@ def test_the_actions_are_those_of_the_source(tmp_path: Path) -> None:
     (run / "checkpoints").rename(run / "step-1")
     (run / "checkpoints").mkdir()
     (run / "step-1").rename(run / "checkpoints" / "step-1")
-    assert frozen_defaults(recipe, run).env.actions == "full"
+    assert frozen_defaults(recipe, run, out=None).env.actions == "full"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING
 from tyro.conf import Positional
 
 from prefrl.commands.parse import parse
+from prefrl.errors import UserError
 
 if TYPE_CHECKING:
+    from prefrl.feedback import FeedbackStore
     from prefrl.feedback.quality import Quality
 
 
@@ -39,12 +42,7 @@ def main(args: list[str], *, prog: str) -> None:
 
     with FeedbackStore.open(given.run) as store:
         if given.forget:
-            alias = store.forget(given.forget)
-            print(f"forgotten; the answers stay counted under {alias}")
-            for path in showing_names(given.run):
-                if path.exists():
-                    path.unlink()
-                    print(f"removed, for it may show the name: {path}")
+            _forget(store, given.forget)
             return
         labels, acts = list(store.feedback()), store.acts()
 
@@ -61,6 +59,25 @@ def main(args: list[str], *, prog: str) -> None:
     picture = write_picture(quality, labels, report / "raters.png")
     print(picture)
     print(write_page(quality, picture, report / "raters.html", title=f"Raters of {given.run.name}"))
+
+
+def _forget(store: FeedbackStore, rater: str) -> None:
+    try:
+        alias = store.forget(rater)
+    except UserError:  # nobody, or a full disk: what an earlier call had to remove and did not
+        times = [act.time or 0.0 for act in store.acts() if act.kind == "forget"]
+        _remove(store.directory, before=max(times, default=0.0))
+        raise
+    print(f"forgotten; the answers stay counted under {alias}")
+    _remove(store.directory, before=math.inf)
+
+
+def _remove(run: Path, *, before: float) -> None:
+    """The files that may show a name and were written `before`, in seconds since 1970."""
+    for path in showing_names(run):
+        if path.exists() and path.stat().st_mtime < before:
+            path.unlink()
+            print(f"removed, for it may show the name: {path}")
 
 
 def showing_names(run: Path) -> list[Path]:

@@ -66,8 +66,7 @@ def _defaults(args: TrainArgs) -> TrainArgs:
     recipe = recipe_for(args.task)
     changes = _read_changes(args.config, task=recipe.task)
     model = args.reward_model or changes.get("reward_model")
-    if model is not None:
-        recipe = frozen_defaults(recipe, Path(model))
+    recipe = frozen_defaults(recipe, model, out=args.out)
     return _as_args(from_dict(TrainConfig, merged(to_dict(recipe), changes)))
 
 

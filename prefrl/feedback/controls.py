@@ -121,12 +121,13 @@ def by_true_reward(store: FeedbackStore) -> list[Known]:
     Raises:
         UserError: the true returns are all the same, as in a pack.
     """
+    queries = list(store.queries())  # before what they refer to: beside a live run both grow
     returns = store.archive.returns()
     spread = float(np.std([value for value, _ in returns.values()])) if returns else 0.0
     if spread == 0.0:
         raise UserError(f"true-reward: the true returns in {store.directory} are all the same")
     found = []
-    for query in store.queries():
+    for query in queries:
         if query.purpose != "normal" or query.form != "comparison":
             continue
         (first, first_ended), (second, second_ended) = (returns[s] for s in query.segments)

@@ -43,6 +43,14 @@ UNREACHABLE = {
     sqlite3.SQLITE_IOERR,
 }
 
+NOTHING_STORED = (
+    "the last call stored nothing, everything before it is safe; free some space and go on"
+)
+TRACES_LEFT = (
+    "all is stored, but traces of what was removed may be left in the file; free some space and "
+    "give the same command again"
+)
+
 
 def lock_of(path: Path) -> Path:
     """The file by which writers take turns: `labels.lock` beside `labels.db`."""
@@ -167,7 +175,7 @@ class Database:
 
     def vacuum(self) -> None:
         """Write the file anew, so that nothing of deleted rows is left in it."""
-        with self.turn(), self._explained():
+        with self.turn(), self._explained(full=TRACES_LEFT):
             self._connection().execute("VACUUM")
 
     def copy(self, path: Path) -> None:
@@ -280,7 +288,7 @@ class Database:
         )
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, *, full: str = NOTHING_STORED) -> Iterator[None]:
         try:
             yield
         except UnicodeDecodeError as error:  # the name of a table or column
@@ -289,8 +297,7 @@ class Database:
             code = _code(error)
             if code == sqlite3.SQLITE_FULL:
                 raise DiskFull(
-                    f"the disk of {self.path} is full; {self._on_full()}: the last call stored "
-                    "nothing, everything before it is safe; free some space and go on"
+                    f"the disk of {self.path} is full; {self._on_full()}: {full}"
                 ) from error
             if code in DAMAGED or "decode to UTF-8" in str(error):
                 raise self.damaged(str(error)) from error

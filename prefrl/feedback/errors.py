@@ -14,4 +14,4 @@ class DamagedStore(UserError):  # noqa: N818
 
 
 class DiskFull(UserError):  # noqa: N818
-    """Nothing of the last call was stored, everything before it was."""
+    """No room; the message says what of the last call was stored. Everything before it was."""

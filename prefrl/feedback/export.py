@@ -18,8 +18,8 @@ def rows_of(store: Reading) -> Iterator[Row]:
 
     Nothing hidden is in them: no true reward, no episode's end.
     """
-    about = _About(store)
     said: list[Label | Act] = [*store.ledger.replies(), *_flags(store)]
+    about = _About(store)  # after what refers to it: beside a live run the tables grow
     for one in sorted(said, key=lambda one: one.seq):
         yield about.label(one) if isinstance(one, Label) else about.flag(one)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from prefrl.feedback.creation import create_labels
 from prefrl.feedback.database import Database
 from prefrl.feedback.errors import DiskFull
 from prefrl.feedback.ledger import Outcome
-from prefrl.feedback.mirror import Mirror, check_not_behind
+from prefrl.feedback.mirror import Mirror, Rows, check_not_behind
 from prefrl.feedback.pictures import Pictures
 from prefrl.feedback.reading import Reading
 from prefrl.feedback.records import Answer, Consent, Instructions, Query, text_sha
@@ -135,10 +135,14 @@ class FeedbackStore(Reading):
         with self.writing():
             return [self.ledger.submit(answer) for answer in answers]
 
-    def retire(self, *, older_than: int, reason: str = "stale") -> int:
-        """Ask no more what was asked before this step of the run; returns how many it were."""
+    def retire(self, *, older_than: int, reason: str = "stale", now: float | None = None) -> int:
+        """Ask no more what was asked before this step of the run; returns how many it were.
+
+        What somebody at a desk holds is left until they have answered, or hold it no more.
+        """
+        moment = time.time() if now is None else now
         with self._labels.transaction():
-            ids = self.queue.older_than(older_than)
+            ids = self.queue.older_than(older_than, now=moment)
             for id in ids:
                 self.queue.retire(id, reason)
         return len(ids)
@@ -164,6 +168,8 @@ class FeedbackStore(Reading):
     def forget(self, rater: str, *, now: float | None = None) -> str:
         """Remove a person: their name is gone, their answers are counted but not trained on.
 
+        Where a call was cut short, the next one finishes it, though nobody of that name is left.
+
         Returns:
             The alias in the name's place.
 
@@ -177,11 +183,10 @@ class FeedbackStore(Reading):
             for pack in self.register.packs(rater):
                 self.queue.release(pack)
             found += self.queue.release(rater) + self.register.forget(rater, alias=alias)
+        self._mirrored(self._mirror.rewrite)
+        self._labels.vacuum()
         if not found:
             raise UserError(f"no rater {rater!r} in {self.directory}")
-        with self._labels.turn():
-            self._labels.vacuum()
-            self._mirror.rewrite(self.ledger.mirror)
         return alias
 
     @contextmanager
@@ -220,9 +225,12 @@ class FeedbackStore(Reading):
     # ---- inside -----------------------------------------------------------------------
 
     def _top_up(self) -> None:
+        self._mirrored(self._mirror.top_up)
+
+    def _mirrored(self, write: Callable[[Rows], None]) -> None:
         try:
             with self._labels.turn():  # before the mirror's lock, as everywhere
-                self._mirror.top_up(self.ledger.mirror)
+                write(self.ledger.mirror)
         except OSError as error:
             if error.errno not in FULL:
                 raise

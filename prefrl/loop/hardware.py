@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import torch
@@ -36,13 +37,19 @@ def choose_device(name: str) -> torch.device:
     Raises:
         UserError: another kind of device, or one that is not here.
     """
-    kind = name.split(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device: got {name!r}, wanted auto, cpu or cuda")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: got 'cuda', but torch finds no CUDA device here; use --device cpu")
+    if not re.fullmatch(r"auto|cpu|cuda|cuda:(0|[1-9][0-9]*)", name):
+        raise UserError(f"device: got {name!r}, wanted auto, cpu, cuda or cuda:N")
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if here else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if not here:
+        raise UserError(
+            f"device: got {name!r}, but torch finds no CUDA device here; use --device cpu"
+        )
+    if int(name.partition(":")[2] or 0) >= here:
+        raise UserError(f"device: got {name!r}, wanted cuda:0 to cuda:{here - 1}")
     return torch.device(name)
 
 

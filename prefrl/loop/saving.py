@@ -48,10 +48,9 @@ def read_run(run: Run, path: Path) -> None:
     run.episodes.restore(counters["episodes"])
     run.query_generator.bit_generator.state = counters["query_generator"]
     run.window_generator.bit_generator.state = counters["window_generator"]
-    taken = counters.get("labels")  # older checkpoints: all
-    for label in run.store.labels(after=0, as_of=run.watermark):
-        if taken is None or label.seq in taken:
-            run.bank.add(label, [run.store.segment(i) for i in label.segments])
+    labels = {x.seq: x for x in run.store.labels(after=0, as_of=run.watermark)}
+    for seq in counters.get("labels", labels):  # older checkpoints: all
+        run.bank.add(labels[seq], [run.store.segment(i) for i in labels[seq].segments])
     _restore(run, load_file(path / TRAINER), counters["reset_step"])
 
 

@@ -98,7 +98,7 @@ class LabelBank:
     def __init__(self, *, members: int, keep: int, device: torch.device) -> None:
         self.members, self.keep, self.device = members, keep, device
         self._examples: OrderedDict[int, _Example] = OrderedDict()
-        self._segments: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+        self._segments: dict[str, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -164,8 +164,12 @@ class LabelBank:
 
     @property
     def segment_ids(self) -> list[str]:
-        """Of the segments kept, in order of arrival."""
-        return list(self._segments)
+        """Of the segments kept, in the order in which labels last named them.
+
+        It depends on the labels kept and on nothing before, so that a resumed run has it too.
+        """
+        newest_first = reversed(self._examples.values())
+        return [*dict.fromkeys(i for x in newest_first for i in reversed(x.segments))][::-1]
 
     def segment_counts(self, ids: Sequence[str]) -> Tensor:
         """[E, S] how many copies of labels about each segment are in each member's bootstrap."""
@@ -177,7 +181,7 @@ class LabelBank:
 
     def recent_segments(self, count: int) -> Steps:
         """The steps of the last `count` labelled segments."""
-        return self.steps(list(self._segments)[-count:])
+        return self.steps(self.segment_ids[-count:])
 
     def steps(self, ids: list[str], *, stride: int = 1, offset: int = 0) -> Steps:
         """The steps offset, offset + stride, ... of the segments `ids` in the bank."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from prefrl.cli import main
 from prefrl.feedback import Comparison, Desk, DeskConfig, FeedbackStore, Viewing
+from prefrl.feedback.database import Database
+from prefrl.feedback.mirror import Mirror
 from tests.feedback.helpers import filled
 
 EVIL = "<script>alert(1)</script>"
@@ -56,6 +59,39 @@ def test_a_person_is_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert {x.rater for x in store.labels(after=0)} == {"bob"}
         assert len(store.answers()) == 24
     assert main(["raters", str(tmp_path), "--forget", "Ann-Kathrin"]) == 2
+
+
+def test_a_removal_that_was_cut_short_is_finished_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its report is older than the removal and goes; one made since stays."""
+    rated(tmp_path, "Ann-Kathrin", "bob")
+    old, new = tmp_path / "answers.csv", tmp_path / "answers.jsonl"
+    old.write_text("Ann-Kathrin,first")
+    os.utime(old, (9.0, 9.0))
+    with FeedbackStore.open(tmp_path) as store, monkeypatch.context() as cut:
+        cut.setattr(Mirror, "rewrite", killed)
+        cut.setattr(Database, "vacuum", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.forget("Ann-Kathrin")
+    new.write_text("bob,first")
+    assert b"Ann-Kathrin" in (tmp_path / "labels.jsonl").read_bytes()
+    assert main(["raters", str(tmp_path), "--forget", "Ann-Kathrin"]) == 2
+    assert "no rater 'Ann-Kathrin'" in capsys.readouterr().err
+    assert new.exists()
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert all(b"Ann-Kathrin" not in p.read_bytes() for p in files)
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_nobody_of_that_name_costs_no_file(tmp_path: Path) -> None:
+    rated(tmp_path, "bob")
+    (tmp_path / "answers.csv").write_text("bob,first")
+    assert main(["raters", str(tmp_path), "--forget", "bop"]) == 2
+    assert (tmp_path / "answers.csv").exists()
 
 
 def test_nobody_has_answered_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

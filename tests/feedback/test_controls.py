@@ -10,6 +10,7 @@ import pytest
 from prefrl.cli import main
 from prefrl.errors import UserError
 from prefrl.feedback import Comparison, FeedbackStore, Query, Ranking, Rating
+from prefrl.feedback.archive import Archive
 from prefrl.feedback.controls import (
     Known,
     by_hand,
@@ -23,6 +24,7 @@ from prefrl.feedback.controls import (
 from tests.feedback.helpers import ask, segment
 from tests.feedback.tables import ONE, PAIRS, THREE, asked, lived
 from tests.feedback.test_desk import FIRST, sit
+from tests.feedback.test_export import grown_by
 from tests.feedback.test_store import answer
 
 SECOND = Comparison(choice="second")
@@ -55,6 +57,14 @@ def test_an_episodes_end_makes_a_pair_unclear(tmp_path: Path) -> None:
 def test_equal_returns_are_no_source(tmp_path: Path) -> None:
     with returns(tmp_path, (0, 0), (0, 0)) as store, pytest.raises(UserError, match="all the same"):
         by_true_reward(store)
+
+
+def test_the_true_reward_may_be_asked_beside_a_live_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with returns(tmp_path, (0, 8)) as store, FeedbackStore.open(tmp_path) as trainer:
+        monkeypatch.setattr(Archive, "returns", grown_by(trainer, Archive.returns))
+        assert len(by_true_reward(store)) == 1
 
 
 def test_practice_takes_the_clearest_gold_any_and_open_questions_last(tmp_path: Path) -> None:

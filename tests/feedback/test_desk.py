@@ -174,6 +174,34 @@ def test_undo_gives_the_newest_answer_back_again_and_again(tmp_path: Path) -> No
         store.check()
 
 
+def test_what_is_on_a_raters_screen_is_not_retired_until_they_let_go(tmp_path: Path) -> None:
+    store, (_, _, c) = filled(tmp_path)  # asked at steps 0, 100 and 200
+    clock = Clock()
+    with store, sit(store, clock=clock) as desk:
+        (one,) = desk.take(1)
+        desk.submit(one, FIRST, None)
+        desk.leave()  # and gives back what it was given then
+        again = desk.undo()
+        assert again is not None
+        assert again.query == c
+        assert store.retire(older_than=1000, now=clock.now + 89) == 2
+        assert desk.submit(again, Comparison(choice="second"), None) == "ok"
+        assert [x.comparison.choice for x in store.labels(after=0)] == ["second"]
+        assert desk.undo() is not None
+        assert store.retire(older_than=1000, now=clock.now + 91) == 1
+        store.check()
+
+
+def test_what_a_pack_holds_is_retired(tmp_path: Path) -> None:
+    store, asked = filled(tmp_path)
+    with store:
+        about = {"id": "1" * 64, "queries": [asked[0].id]}
+        with store.writing(answers=False):
+            store.register.note_pack(**about, rater="ann", made=0.0)
+            store.queue.lend(about["id"], about["queries"], now=0.0, seconds=1e6)
+        assert store.retire(older_than=1000, now=1.0) == 3
+
+
 def test_only_the_last_twenty_answers_of_this_sitting_can_be_undone(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, 24)
     with store:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ import pytest
 from prefrl.cli import main
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore
+from prefrl.feedback.archive import Archive
 from prefrl.feedback.columns import COLUMNS, from_cell, to_cell
 from prefrl.feedback.entries import read_entries
 from prefrl.feedback.export import rows_of
 from prefrl.feedback.files import FORMATS, read_table, write_table
 from prefrl.feedback.intake import take_in
+from tests.feedback.helpers import ask, segment
 from tests.feedback.tables import IDS, PAIRS, SEEN, asked, lived, said
 from tests.feedback.test_store import answer
 
@@ -83,6 +86,30 @@ def test_a_row_says_all_that_is_known_and_nothing_hidden(tmp_path: Path) -> None
     }  # fmt: skip
     assert (second["supersedes"], second["live"], second["withdrawn"]) == ("a1", True, None)
     assert (third["live"], third["withdrawn"]) == (False, 4)  # the undo had seq 4
+
+
+def test_an_export_beside_a_live_run_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lived(tmp_path) as store, FeedbackStore.open(tmp_path) as trainer:
+        monkeypatch.setattr(Archive, "places", grown_by(trainer, Archive.places))
+        assert len(list(rows_of(store))) == 13
+        assert len(list(rows_of(store))) == 14
+
+
+def grown_by(trainer: FeedbackStore, read: Callable[[Archive], Any]) -> Callable[[Archive], Any]:
+    """Reads, and then the trainer asks and answers something new."""
+
+    def and_grow(archive: Archive) -> Any:
+        found = read(archive)
+        step = 1000 + trainer.counts()["segments"]
+        a, b = segment((1.0, 0.5), t0=step), segment((2.0, 0.5), t0=step + 1)
+        trainer.add_segments([a, b])
+        trainer.add_queries([ask(a, b, step=step)])
+        trainer.submit_many([answer(ask(a, b, step=step), rater="oracle")])
+        return found
+
+    return and_grow
 
 
 def test_no_cell_of_a_csv_begins_like_a_formula(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,6 +230,32 @@ def test_a_full_disk_frees_the_reserve_and_loses_nothing(tmp_path: Path) -> None
     with FeedbackStore.open(tmp_path) as store:
         assert store.counts()["labels"] == 201
     assert (tmp_path / "reserve.bin").stat().st_size == 8 * 2**20
+
+
+class NoRoom:
+    """A connection on a disk that has no room for a second copy of the file."""
+
+    def __init__(self, handle: sqlite3.Connection) -> None:
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handle, name)
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql == "VACUUM":
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self._handle.execute(sql, *values)
+
+
+def test_a_full_disk_says_of_a_removal_what_is_done_and_what_is_left(run: Path) -> None:
+    with FeedbackStore.open(run) as store:
+        store._labels._handle = NoRoom(store._labels._handle)  # type: ignore[assignment]
+        with pytest.raises(DiskFull, match=r"all is stored, but traces .* the same command again"):
+            store.forget("ann")
+        assert [label.rater for label in store.labels(after=0)] == []
+    assert b'"ann"' not in (run / "labels.jsonl").read_bytes()
 
 
 def test_a_fork_may_not_use_its_parents_connection(run: Path) -> None:

@@ -60,6 +60,20 @@ class StopAfter(Stop):
         return self.left < 0
 
 
+@pytest.mark.parametrize(
+    ("here", "name"), [(".", "."), ("report", ".."), ("report", "../report/..")]
+)
+def test_a_model_lies_beside_the_run_however_that_is_named(
+    here: str, name: str, gathered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = []
+    monkeypatch.setattr("prefrl.refit._fit", lambda *given, **_: where.append(given[2]))
+    (gathered / "report").mkdir(exist_ok=True)
+    monkeypatch.chdir(gathered / here)
+    fit(name)
+    assert where[0].resolve() == gathered.with_name(f"run-fit-{len(MIXED)}")
+
+
 def test_answers_of_every_kind_make_one_reward_model(gathered: Path, tmp_path: Path) -> None:
     before = hashes(gathered)
     model = fit(gathered, out=tmp_path / "fit", updates=300)

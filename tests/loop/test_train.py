@@ -307,6 +307,10 @@ def test_a_resumed_run_learns_from_all_its_answers_though_somebody_else_has_answ
         learned_from = {x.query.id for x in store.labels(after=0) if x.seq in run.bank.seqs}
         assert learned_from >= run.asked | {own.id}
         assert run.labels_used == len(learned_from) == run.labels_due()
+        taken = run.bank.seqs
+    assert taken != sorted(taken)
+    with running(tmp_path / "run", settings) as run:
+        assert run.bank.seqs == taken  # in the order in which they came: batches count on it
 
 
 class Killed(BaseException):

@@ -112,6 +112,27 @@ def test_recent_segments_are_the_newest() -> None:
     assert filled(1).recent_segments(256).shape == (2, 2)
 
 
+def test_segments_stand_in_the_order_of_the_labels_that_are_kept() -> None:
+    """So a resumed run, which reads those labels alone, fits the normaliser on the same steps."""
+    a, b, c, d, e = (states(float(i)) for i in range(5))
+    pairs = (a, b), (c, d), (a, e), (b, c)
+    labels = [label(*pair, "first", step=i) for i, pair in enumerate(pairs)]
+    lived, resumed = bank(keep=2), bank(keep=2)
+    for i in (0, 1, 2):
+        lived.add(labels[i], pairs[i])
+    for i in (1, 2):
+        resumed.add(labels[i], pairs[i])
+    assert lived.segment_ids == resumed.segment_ids == [c.id, d.id, a.id, e.id]
+    assert lived.recent_segments(2).observation.flatten().tolist() == [0.0, 4.0]
+    lived, resumed = bank(), bank()
+    for i in (0, 1, 3):
+        lived.add(labels[i], pairs[i])
+    assert lived.remove(labels[3])  # undone, after it had named b and c again
+    for i in (0, 1):
+        resumed.add(labels[i], pairs[i])
+    assert lived.segment_ids == resumed.segment_ids
+
+
 def test_target_entropy_is_log_two_for_every_tie() -> None:
     made = bank()
     assert made.target_entropy() == 0.0

@@ -61,6 +61,7 @@ def main(args: list[str], *, prog: str) -> None:
         raise UserError(f"wanted `{prog} --model RUN --reward RUN`, a policy and a reward model")
     from prefrl.commands.lm_stage import default_directory
     from prefrl.language.data import chat_template, read_prompts
+    from prefrl.language.models import check_room
     from prefrl.language.reward import load_text_reward, score_texts
     from prefrl.language.tokenizer import load_tokenizer
 
@@ -75,6 +76,8 @@ def main(args: list[str], *, prog: str) -> None:
         prompts = read_prompts(given.data, template=chat_template(tokenizer))
     prompts = prompts[: given.prompts]
     cap = given.max_completion if task is None else task.max_completion
+    check_room(policy, tokenizer, prompts, cap=cap, name="model")
+    learned.check_room(reads, prompts, cap=cap)
     out = given.out or default_directory("best-of-n", given.task or str(given.data))
     new_directory(out)
     said = _samples(given, policy, tokenizer, prompts, cap)

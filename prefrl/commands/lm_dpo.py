@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
 from prefrl.commands.lm_stage import (
+    began_with,
     check_positions,
     default_directory,
     held_out_figures,
@@ -82,23 +84,20 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
 
-    kto = config.direct.loss == "kto"
     policy, tokenizer = load_policy(config.model, offline=config.offline)
     task = task_of_labels(config.task, config.data, config.store)
     limits = limits_for(config.limits, task)
     check_positions(policy, limits)
     if config.annotator.rater == "human":
         raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")
-    examples = _examples(config, task, policy, tokenizer)
-    about = [subject(example) for example in examples]
-    train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
+    kto = config.direct.loss == "kto"
+    began = began_with(out, config)
+    read: Any = _thumbs if kto else _labels
+    examples, seq = read(config, task, policy, tokenizer, began)
     reference = copy.deepcopy(policy)
-    make = _kto if kto else _paired
-
-    def objective(index: list[int]) -> Objective:
-        chosen = [examples[i] for i in index]
-        return make(policy, reference, chosen, tokenizer, config, limits)
-
+    make: Any = _kto if kto else _paired
+    about, objective = make(policy, reference, examples, tokenizer, config, limits)
+    train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
     fitted = objective(train)
     aside = objective(held_out) if len(held_out) > kto else None
 
@@ -111,6 +110,8 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
         finish=lambda path: save_model(policy, tokenizer, path),
         panels=KTO_PANELS if kto else PANELS,
         title=f"{how} · {len(train)} labels",
+        examples=examples,
+        seq=seq,
     )
 
 
@@ -131,57 +132,79 @@ KTO_PANELS = {
 }
 
 
-def _examples(
-    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer
-) -> Sequence[TextLabel | Thumb]:
-    from prefrl.language.data import chat_template, read_thumbs
+def _thumbs(
+    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, began: int | None
+) -> tuple[list[list[Thumb]], int | None]:
+    """Row by row, or label by label; and of a store the `seq` up to which it was read."""
+    from prefrl.language.data import chat_template, read_thumb_rows
 
-    if config.direct.loss != "kto":
-        return labels_for(config, task, policy, tokenizer, run=None)
     if config.data is not None:
-        return read_thumbs(config.data, template=chat_template(tokenizer))
-    return thumbs_of(labels_for(config, task, policy, tokenizer, run=None))
+        found, seq = read_thumb_rows(config.data, template=chat_template(tokenizer)), None
+    else:
+        labels, seq = _labels(config, task, policy, tokenizer, began)
+        found = [thumbs_of(label) for label in labels]
+    if not any(found):
+        raise UserError("kto: got no decided preference, wanted at least one")
+    return found, seq
 
 
-def thumbs_of(labels: Sequence[TextLabel]) -> list[Thumb]:
+def _labels(
+    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, began: int | None
+) -> tuple[list[TextLabel], int | None]:
+    return labels_for(config, task, policy, tokenizer, run=None, began=began)
+
+
+def thumbs_of(label: TextLabel) -> list[Thumb]:
     """Both sides of every decided preference: the better one good, the other bad."""
     from prefrl.language.records import Preference, Thumb, split_ranking
 
     found = []
-    for label in (part for whole in labels for part in split_ranking(whole)):
-        if isinstance(label.verdict, Preference) and label.verdict.second != 0.5:
-            second = label.verdict.second > 0.5
+    for part in split_ranking(label):
+        if isinstance(part.verdict, Preference) and part.verdict.second != 0.5:
+            second = part.verdict.second > 0.5
             found += [
-                Thumb(prompt=label.prompt, completion=completion, good=good)
-                for completion, good in zip(label.completions, (not second, second), strict=True)
+                Thumb(prompt=part.prompt, completion=completion, good=good)
+                for completion, good in zip(part.completions, (not second, second), strict=True)
             ]
-    if not found:
-        raise UserError("kto: got no decided preference, wanted at least one")
     return found
 
 
+Parts = tuple[list[tuple[str, ...]], Callable[[list[int]], "Objective"]]
+"""What each example within the limits is about; and of some of them what a fit lowers."""
+
+
 def _paired(
-    policy: nn.Module, reference: nn.Module, labels: Sequence[Any], tokenizer: Tokenizer,
+    policy: nn.Module, reference: nn.Module, labels: Sequence[TextLabel], tokenizer: Tokenizer,
     config: DpoStageConfig, limits: Limits,
-) -> Objective:  # fmt: skip
+) -> Parts:  # fmt: skip
     from prefrl.language.dpo import DirectObjective, sequence_logp
     from prefrl.language.reward import encode_labels
 
     data = encode_labels(labels, tokenizer, limits=limits)
-    return DirectObjective(policy, data, sequence_logp(reference, data.texts), config.direct)
+
+    def objective(index: list[int]) -> Objective:
+        part = data.part(index)
+        return DirectObjective(policy, part, sequence_logp(reference, part.texts), config.direct)
+
+    return [subject(label) for label in data.labels], objective
 
 
 def _kto(
-    policy: nn.Module, reference: nn.Module, thumbs: Sequence[Any], tokenizer: Tokenizer,
+    policy: nn.Module, reference: nn.Module, rows: Sequence[Sequence[Thumb]], tokenizer: Tokenizer,
     config: DpoStageConfig, limits: Limits,
-) -> Objective:  # fmt: skip
+) -> Parts:  # fmt: skip
     import torch
 
     from prefrl.language.dpo import KtoObjective
     from prefrl.language.encoded import encode, fitting
 
-    texts = [[(thumb.prompt, thumb.completion)] for thumb in thumbs]
+    texts = [[(thumb.prompt, thumb.completion) for thumb in row] for row in rows]
     kept = fitting(texts, tokenizer, limits=limits)
-    encoded = encode([texts[i][0] for i in kept], tokenizer, limits=limits)
-    good = torch.tensor([thumbs[i].good for i in kept])
-    return KtoObjective(policy, reference, encoded, good, config.direct)
+    thumbs = [thumb for i in kept for thumb in rows[i]]
+    encoded = encode([text for i in kept for text in texts[i]], tokenizer, limits=limits)
+
+    def objective(index: list[int]) -> Objective:
+        good = torch.tensor([thumbs[i].good for i in index])
+        return KtoObjective(policy, reference, encoded.part(index), good, config.direct)
+
+    return [subject(thumb) for thumb in thumbs], objective

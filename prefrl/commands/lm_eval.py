@@ -20,15 +20,15 @@ from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from prefrl.language.evaluate import Evaluation, Samples
     from prefrl.language.records import Completion
+    from prefrl.language.reward import TextRewardModel
     from prefrl.language.tasks import TextTask
-
-    Scorer = Callable[[Sequence[tuple[str, Completion]]], Tensor]
+    from prefrl.language.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ def main(args: list[str], *, prog: str) -> None:
     if not given.model:
         raise UserError(f"no model: wanted `{prog} --model RUN`")
     from prefrl.language.data import chat_template, read_prompts
+    from prefrl.language.models import check_room
 
     task = task_or_data(given.task, given.data)
     policy, tokenizer = load_policy(given.model, offline=given.offline)
@@ -84,27 +85,51 @@ def main(args: list[str], *, prog: str) -> None:
         prompts = read_prompts(given.data, template=chat_template(tokenizer))
     else:
         prompts = list(task.held_out_prompts)
+    prompts = prompts[: given.samples]
+    cap = given.max_completion if task is None else task.max_completion
+    check_room(policy, tokenizer, prompts, cap=cap, name="model")
+    if other is not None:
+        check_room(*other, prompts, cap=cap, name="against")
+    if reward is not None:
+        reward.check_room(prompts, cap=cap)
     out = given.out or default_directory("eval", given.task or str(given.data))
     new_directory(out)
-    found, said = _evaluated(given, task, policy, tokenizer, other, reward, prompts)
+    found, said = _evaluated(given, task, policy, tokenizer, other, reward, prompts, cap)
     _write(out, found, said)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorer:
+    """A reward model that reads with a tokenizer of its own."""
+
+    model: TextRewardModel
+    tokenizer: Tokenizer
+
+    def __call__(self, pairs: Sequence[tuple[str, Completion]]) -> Tensor:
+        """(prompt, completion) pairs -> [B]"""
+        from prefrl.language.reward import score_texts
+
+        return score_texts(self.model, self.tokenizer, pairs)
+
+    def check_room(self, prompts: Sequence[str], *, cap: int) -> None:
+        """Raises UserError where the model has not the positions."""
+        self.model.check_room(self.tokenizer, prompts, cap=cap)
+
+
 def _reward(given: LmEvalArgs) -> Scorer | None:
-    """(prompt, completion) pairs -> [B], by the reward model's own tokenizer."""
     if not given.reward:
         return None
-    from prefrl.language.reward import load_text_reward, score_texts
+    from prefrl.language.reward import load_text_reward
     from prefrl.language.tokenizer import load_tokenizer
 
-    model = load_text_reward(Path(model_in(given.reward)))
-    reads = load_tokenizer(model_in(given.reward), offline=given.offline)
-    return lambda pairs: score_texts(model, reads, pairs)
+    where = model_in(given.reward)
+    tokenizer = load_tokenizer(where, offline=given.offline)
+    return Scorer(model=load_text_reward(Path(where)), tokenizer=tokenizer)
 
 
 def _evaluated(
     given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Any,
-    other: tuple[Any, Any] | None, reward: Scorer | None, prompts: list[str],
+    other: tuple[Any, Any] | None, reward: Scorer | None, prompts: list[str], cap: int,
 ) -> tuple[Evaluation, Samples]:  # fmt: skip
     from prefrl.language.encoded import Limits, encode_demonstrations
     from prefrl.language.evaluate import evaluate
@@ -115,13 +140,14 @@ def _evaluated(
         about = {"tokenizer": tokenizer, "sampling": sampling, "max_completion": cap}
         return _samples(model, prompts, given.samples, seed=seed, **about), sampling
 
-    cap = given.max_completion if task is None else task.max_completion
     ours, sampling = said(policy, tokenizer, given.seed)
     theirs = held_out = reference = None
+    same_tokens = True
     if other is not None:
         if task is not None or reward is not None:
             theirs, _ = said(*other, given.seed + 1)
-        if other[1].backend.get_vocab() == tokenizer.backend.get_vocab():
+        same_tokens = other[1].backend.get_vocab() == tokenizer.backend.get_vocab()
+        if same_tokens:
             reference = other[0]
         else:
             log.warning("no KL: %s has another tokenizer than %s", given.against, given.model)
@@ -136,6 +162,7 @@ def _evaluated(
         gold=None if task is None else task.gold,
         learned=None if reward is None else lambda said: reward(said.pairs),
         against=theirs,
+        same_tokens=same_tokens,
         judge=_by_reward(reward) if task is None and reward is not None else None,
         held_out=held_out,
     )

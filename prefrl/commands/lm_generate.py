@@ -51,6 +51,8 @@ def main(args: list[str], *, prog: str) -> None:
         raise UserError(f"wanted `{prog} --model RUN` with either --prompt TEXT... or --data FILE")
     if given.out is not None and given.out.exists():
         raise UserError(f"{given.out} exists: give another --out, nothing is overwritten")
+    if given.out is not None and not given.out.parent.is_dir():
+        raise UserError(f"out: got {given.out}, wanted a file in a folder that is there")
     lines = completed(given)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     if given.out is None:
@@ -65,12 +67,14 @@ def completed(given: GenerateArgs) -> list[dict[str, object]]:
 
     from prefrl.language.collect import generate
     from prefrl.language.data import chat_template, read_prompts
+    from prefrl.language.models import check_room
     from prefrl.language.policy import Sampling
 
     model, tokenizer = load_policy(given.model, offline=given.offline)
     texts = list(given.prompt)
     if given.data is not None:
         texts = read_prompts(given.data, template=chat_template(tokenizer))
+    check_room(model, tokenizer, texts, cap=given.max_tokens, name="model")
     sampling = Sampling(temperature=given.temperature, never_said=tokenizer.never_said)
     generator = torch.Generator().manual_seed(given.seed)
     rows: list[dict[str, object]] = []

@@ -77,6 +77,14 @@ class LmPPOConfig:
         for name in ("batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        for name in ("seed", "threads"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        if self.lm.ppo.minibatches > self.batch:
+            raise UserError(
+                f"lm.ppo.minibatches: got {self.lm.ppo.minibatches}, wanted at most {self.batch}, "
+                "the batch"
+            )
         if self.pretraining_data is not None and not self.lm.pretraining:
             raise UserError("pretraining_data: got texts, with lm.pretraining 0; wanted a weight")
         if self.batch % self.lm.samples:
@@ -121,6 +129,7 @@ def ppo(config: LmPPOConfig, out: Path | None) -> None:
     trainer = _trainer(config, task, model, tokenizer, judge, processes)
     judge.settle(device, shard=config.lm.shard)
     prompts = _prompts(config, task, tokenizer)
+    judge.check_room(tokenizer, prompts, cap=config.lm.max_tokens)
     trainer.check_room(prompts)
     if out is None:
         how = "ppo" if config.lm.advantage == "critic" else config.lm.advantage
@@ -254,6 +263,14 @@ class Judgement:
             tokenizer=None if same else reads,
             task=task,
         )
+
+    def check_room(self, tokenizer: Tokenizer, prompts: list[str], *, cap: int) -> None:
+        """Raises UserError where the reward model has not the positions; `tokenizer`: the policy's.
+
+        Counted in its own tokens, so that a completion in other ones may still have more.
+        """
+        if self.learned is not None:
+            self.learned.check_room(self.tokenizer or tokenizer, prompts, cap=cap)
 
     def settle(self, device: torch.device, *, shard: bool) -> None:
         """Onto the device, whole or in parts; the critic has been copied."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefrl.commands.lm_stage import (
+    began_with,
     check_positions,
     default_directory,
     held_out_split,
@@ -23,8 +24,10 @@ from prefrl.language.optimise import OptimConfig
 from prefrl.language.reward import TextRewardConfig
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
+    from prefrl.feedback import FeedbackStore
     from prefrl.language.records import TextLabel
     from prefrl.language.tasks import TextTask
     from prefrl.language.tokenizer import Tokenizer
@@ -41,6 +44,7 @@ PANELS = {
 CHOSEN = "Choose the text that you like better."
 RATED = "Say how good the text is."
 EDITED = "Correct the text, until you like it better."
+SYNTHETIC = ("temperature", "flips", "length_bias")  # settings of that annotator alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,13 @@ class AnnotatorConfig:
                 f"annotator.edit: got {self.completions} completions, wanted one to correct: "
                 "--annotator.completions 1 --annotator.rater human"
             )
+        for own in fields(self):
+            value = getattr(self, own.name)
+            if self.rater != "annotator" and own.name in SYNTHETIC and value != own.default:
+                raise UserError(
+                    f"annotator.{own.name}: got {value}, with the rater {self.rater}, on whom it "
+                    "has no effect; wanted --annotator.rater annotator"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +117,10 @@ class RewardStageConfig:
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-3, batch=64, epochs=4))
     limits: Limits = field(default_factory=Limits)
     """Of data and stores; a task has its own."""
+
+    def __post_init__(self) -> None:
+        if self.reference_samples < 2:
+            raise UserError(f"reference_samples: got {self.reference_samples}, wanted 2 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +156,9 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     policy, tokenizer = load_policy(config.model, offline=config.offline)
     check_positions(policy, limits)
     people = task is not None and config.annotator.rater == "human"
+    began = began_with(out, config)
     run = RunDir.prepare(out, config) if people else None
-    given = labels_for(config, task, policy, tokenizer, run=run)
+    given, seq = labels_for(config, task, policy, tokenizer, run=run, began=began)
     data = encode_labels(given, tokenizer, limits=limits)
     about = [subject(label) for label in data.labels]
     train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
@@ -170,6 +186,8 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         finish=finish,
         panels=PANELS,
         title=f"Reward model · {len(train)} labels",
+        examples=given,
+        seq=seq,
     )
 
 
@@ -180,49 +198,60 @@ def labels_for(
     tokenizer: Tokenizer,
     *,
     run: RunDir | None,
-) -> list[TextLabel]:
-    """From a task, a file or a store; of a task they depend on the model and the seed alone."""
+    began: int | None,
+) -> tuple[list[TextLabel], int | None]:
+    """From a task, a file or a store, and of a store the `seq` up to which it was read.
+
+    Those of a task depend on the model and the seed alone.
+
+    Args:
+        run: where people are asked.
+        began: the `seq` up to which a fit that goes on had read.
+    """
+    import numpy as np
+
+    from prefrl.feedback import FeedbackStore
     from prefrl.language.data import chat_template, read_labels
 
-    if task is not None:
-        return annotate(config.annotator, task, policy, tokenizer, seed=config.optim.seed, run=run)
     if config.data is not None:
-        return read_labels(config.data, template=chat_template(tokenizer))
-    from prefrl.feedback import FeedbackStore
+        return read_labels(config.data, template=chat_template(tokenizer)), None
+    if task is None:
+        with FeedbackStore.open(config.store) as store:
+            found, seq = _answers(store, began)
+        if not found:
+            raise UserError(f"{config.store}: no answers about texts yet; rate some first")
+        return found, seq
+    how, seed = config.annotator, config.optim.seed
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(task.prompts), size=how.labels)
+    prompts = [task.prompts[int(i)] for i in chosen]
+    groups = _written(prompts, how.completions, task, policy, tokenizer, seed=seed)
+    if how.rater == "human":
+        assert run is not None
+        return _by_people(run, task, groups, seed=seed, edit=how.edit, began=began)
+    return annotate(how, task, groups, rng, seed=seed), None
+
+
+def _answers(store: FeedbackStore, began: int | None) -> tuple[list[TextLabel], int]:
     from prefrl.language.forms import labels_from
 
-    assert config.store is not None
-    with FeedbackStore.open(config.store) as store:
-        found = labels_from(store)
-    if not found:
-        raise UserError(f"{config.store}: no answers about texts yet; rate some first")
-    return found
+    seq = store.changes(0).seq if began is None else began
+    return labels_from(store, as_of=seq), seq
+
+
+Groups = Sequence[tuple[str, tuple[Any, ...]]]
+"""Prompts with their completions."""
 
 
 def annotate(
-    config: AnnotatorConfig,
-    task: TextTask,
-    policy: nn.Module,
-    tokenizer: Tokenizer,
-    *,
-    seed: int,
-    run: RunDir | None,
+    config: AnnotatorConfig, task: TextTask, groups: Groups, rng: np.random.Generator, *, seed: int
 ) -> list[TextLabel]:
-    """Have completions of the policy compared or ranked."""
-    import numpy as np
-
+    """Have completions compared or ranked."""
     from prefrl.language.judge import Judge, Principle, rule_backend
     from prefrl.language.tasks import Annotator
     from prefrl.language.tasks.docstrings import RUBRIC
 
     K = config.completions
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(task.prompts), size=config.labels)
-    prompts = [task.prompts[int(i)] for i in chosen]
-    groups = _written(prompts, K, task, policy, tokenizer, seed=seed)
-    if config.rater == "human":
-        assert run is not None
-        return _by_people(run, task, groups, seed=seed, edit=config.edit)
     if config.rater == "rubric":
         if task.name != "docstrings" or K != 2:
             raise UserError("annotator.rater: the rubric judges pairs of docstrings")
@@ -247,7 +276,7 @@ def annotate(
 def _written(
     prompts: Sequence[str], K: int, task: TextTask, policy: nn.Module, tokenizer: Tokenizer,
     *, seed: int,
-) -> list[tuple[str, tuple[Any, ...]]]:  # fmt: skip
+) -> Groups:  # fmt: skip
     """K completions of each prompt."""
     import torch
 
@@ -268,12 +297,11 @@ def _written(
 
 
 def _by_people(
-    run: RunDir, task: TextTask, groups: Sequence[tuple[str, tuple[Any, ...]]], *, seed: int,
-    edit: bool,
-) -> list[TextLabel]:  # fmt: skip
+    run: RunDir, task: TextTask, groups: Groups, *, seed: int, edit: bool, began: int | None
+) -> tuple[list[TextLabel], int]:
     """Ask once, then wait for the answers: each command looks how far they are."""
     from prefrl.feedback import FeedbackStore
-    from prefrl.language.forms import ask, labels_from
+    from prefrl.language.forms import ask
 
     if (run.path / "labels.db").is_file():
         store = FeedbackStore.open(run.path)
@@ -283,8 +311,9 @@ def _by_people(
         if not store.counts()["queries"]:
             ask(store, groups, step=0, gold=task.gold, edit=edit)
             store.set_instructions(EDITED if edit else RATED if len(groups[0][1]) == 1 else CHOSEN)
-        found, left = labels_from(store), store.open_queries()
-    if left:
+        left = store.open_queries()
+        found, seq = _answers(store, began)
+    if left and began is None:
         raise UserError(
             f"{len(found)} of {len(groups)} answers are there: `prefrl rate {run.path}` asks for "
             "the others; then give the same command with the same --out again"
@@ -294,7 +323,7 @@ def _by_people(
             f"{run.path}: all {len(groups)} are answered, and no answer prefers anything: texts "
             "were left as they were, or could not be compared"
         )
-    return found
+    return found, seq
 
 
 def task_of_labels(task: str, data: Path | None, store: Path | None) -> TextTask | None:
@@ -322,7 +351,7 @@ def _reference(
 
     return sample(
         policy,
-        [prompts[i % len(prompts)] for i in range(max(config.reference_samples, 2))],
+        [prompts[i % len(prompts)] for i in range(config.reference_samples)],
         tokenizer=tokenizer,
         sampling=Sampling(temperature=1.0, never_said=tokenizer.never_said),
         max_completion=limits.max_completion,

@@ -75,7 +75,7 @@ def main(args: list[str], *, prog: str) -> None:
 def sft(config: SftConfig, out: Path) -> None:
     """One run, begun or resumed."""
     from prefrl.language.data import chat_template, read_demonstrations
-    from prefrl.language.encoded import Encoded, encode_demonstrations
+    from prefrl.language.encoded import encode_demonstrations
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
@@ -96,20 +96,14 @@ def sft(config: SftConfig, out: Path) -> None:
     texts = encode_demonstrations(demonstrations, tokenizer, limits=limits)
     train, held_out = held_out_split(range(len(texts)), config.held_out, seed=config.optim.seed)
 
-    def part(index: list[int]) -> Encoded:
-        return Encoded(
-            prompts=[texts.prompts[i] for i in index],
-            completions=[texts.completions[i] for i in index],
-            pad=texts.pad,
-        )
-
-    aside = SftObjective(model, part(held_out)) if held_out else None
+    aside = SftObjective(model, texts.part(held_out)) if held_out else None
     run_stage(
         config,
         out,
-        fits=[Fit(SftObjective(model, part(train)), config.optim)],
+        fits=[Fit(SftObjective(model, texts.part(train)), config.optim)],
         held_out=lambda: held_out_figures(aside),
         finish=lambda path: save_model(model, tokenizer, path),
         panels=PANELS,
         title=f"SFT · {config.task or config.data}",
+        examples=demonstrations,
     )

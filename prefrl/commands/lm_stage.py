@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 NEW_MODELS = ("llama", "gpt2")
 MODEL = "model"  # the finished model within a run directory
+STATE = "state.json"  # within a checkpoint
 Figures = dict[str, float]
 C = TypeVar("C")
 
@@ -216,6 +218,8 @@ class Stage:
         fits: one, or one for each member of an ensemble, taken one after the other.
         held_out: figures on what is not fitted on, measured ten times and at the end.
         picture: draws `report/learning.png`.
+        examples: SHA-256 of what is fitted on and held out: a fit goes on with nothing else.
+        seq: of a store, up to where its answers were read.
     """
 
     run: RunDir
@@ -224,6 +228,8 @@ class Stage:
     finish: Callable[[Path], None]
     checkpoint_every: int
     picture: Callable[[RunDir], object]
+    examples: str
+    seq: int | None
 
     @property
     def step(self) -> int:
@@ -295,7 +301,8 @@ class Stage:
             save_file({k: v.cpu().contiguous() for k, v in optimiser.items()},
                       path / f"optimiser-{e}.safetensors")  # fmt: skip
         steps = [fit.step for fit in self.fits]
-        (path / "state.json").write_text(json.dumps({"steps": steps}))
+        state = {"steps": steps, "examples": self.examples, "seq": self.seq}
+        (path / STATE).write_text(json.dumps(state))
 
     def _resume(self) -> None:
         from safetensors.torch import load_file
@@ -305,8 +312,13 @@ class Stage:
         path = newest_checkpoint(self.run.checkpoints)
         if path is None:
             return
-        steps = json.loads((path / "state.json").read_text())["steps"]
-        for e, (fit, step) in enumerate(zip(self.fits, steps, strict=True)):
+        state = json.loads((path / STATE).read_text())
+        if state.get("examples", self.examples) != self.examples:  # older checkpoints: unknown
+            raise UserError(
+                f"{self.run.path} began with other examples than there are now: bring those back "
+                "to go on, or give another --out to begin anew"
+            )
+        for e, (fit, step) in enumerate(zip(self.fits, state["steps"], strict=True)):
             weights: dict[str, Tensor] = load_file(path / f"model-{e}.safetensors")
             fit.objective.model.load_state_dict(weights)
             load_optimiser(fit.optimiser, load_file(path / f"optimiser-{e}.safetensors"))
@@ -344,15 +356,20 @@ def run_stage(
     finish: Callable[[Path], None],
     panels: Mapping[str, Panel],
     title: str,
+    examples: Sequence[object],
+    seq: int | None = None,
 ) -> None:
     """Begin the run `out`, go on with it, or see that it is finished.
 
     Args:
         panels: of the picture, as `draw_stage` reads them.
         title: above it, before the seed.
+        examples: records of all that is fitted on and held out.
+        seq: of a store, up to where its answers were read.
 
     Raises:
-        UserError: checkpoints at no interval, before anything is created.
+        UserError: checkpoints at no interval, before anything is created; or other examples than
+            the run began with.
     """
     if config.checkpoint_every < 1:
         raise UserError(f"checkpoint_every: got {config.checkpoint_every}, wanted 1 or more")
@@ -369,7 +386,27 @@ def run_stage(
         finish=finish,
         checkpoint_every=config.checkpoint_every,
         picture=lambda run: draw_stage(run, panels, title=f"{title} · seed {config.optim.seed}"),
+        examples=hashlib.sha256(repr(examples).encode()).hexdigest(),
+        seq=seq,
     ).execute()
+
+
+def began_with(out: Path, config: object) -> int | None:
+    """Up to which `seq` the fit in `out` has read its store; None: it begins now, or reads none.
+
+    Raises:
+        UserError: `out` is a run with other settings.
+    """
+    from prefrl.loop.checkpoint import damage_in
+    from prefrl.loop.rundir import RunDir
+
+    run = RunDir(path=out)
+    if not run.config.is_file():
+        return None
+    RunDir.prepare(out, config)
+    whole = [path for path in run.checkpoints.glob("step-*") if damage_in(path) is None]
+    seq: int | None = json.loads((whole[0] / STATE).read_text()).get("seq") if whole else None
+    return seq
 
 
 def default_directory(stage: str, name: str, *, now: float | None = None) -> Path:

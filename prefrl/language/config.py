@@ -100,6 +100,11 @@ class LanguageConfig:
                 f"samples: got {self.samples}, wanted 2 or more: {self.advantage} compares the "
                 "completions of one prompt"
             )
+        if self.advantage != "critic" and self.critic == "shared":
+            raise UserError(
+                f"critic: got shared, with {self.advantage}, which has none; wanted advantage "
+                "critic, or nothing said of one"
+            )
         if self.advantage != "critic" and self.ppo.normalise == "minibatch":
             raise UserError(
                 f"ppo.normalise: got minibatch, with {self.advantage}, whose groups a minibatch "

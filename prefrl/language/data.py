@@ -70,40 +70,42 @@ def read_labels(source: Source, *, template: Template | None = None) -> list[Tex
 
     def one(row: Row) -> list[TextLabel]:
         rater = str(row.get("rater") or "")
-        if "ranking" in row:
-            prompt = _prompt(row["prompt"], template)
+        if {"chosen", "rejected"} <= set(row):
+            prompt, both = _pair(row, template)
+            verdict = Preference(second=1 - _probability(row))
+            return [TextLabel(prompt=prompt, completions=both, verdict=verdict, rater=rater)]
+        prompt = _prompt(row["prompt"], template)
+        if {"completions", "ranking"} <= set(row):
             return [_ranking(prompt, row["completions"], row["ranking"], rater)]
-        if "rating" in row:
-            return [_rating(_prompt(row["prompt"], template), row, rater)]
-        prompt, both = _pair(row, template)
-        sure = float(row["probability"]) if row.get("probability") is not None else 1.0
-        if not 0.5 <= sure <= 1:
-            raise ValueError(f"probability: got {sure}, wanted .5 to 1 that the chosen is better")
-        verdict = Preference(second=1 - sure)
-        return [TextLabel(prompt=prompt, completions=both, verdict=verdict, rater=rater)]
+        return [_rating(prompt, row, rater)]
 
     return _converted(source, LABELS, one)
 
 
 def read_thumbs(source: Source, *, template: Template | None = None) -> list[Thumb]:
     """Completions found good or bad; of a pair the chosen one is good, the other bad."""
+    return [thumb for row in read_thumb_rows(source, template=template) for thumb in row]
+
+
+def read_thumb_rows(source: Source, *, template: Template | None = None) -> list[list[Thumb]]:
+    """The same row by row: one, those of a pair, or none of a tie."""
 
     def one(row: Row) -> list[Thumb]:
-        if "label" in row:
-            if not isinstance(row["label"], bool):
-                raise ValueError(f"label: got {row['label']!r}, wanted true or false")
-            completion = Completion(text=_completion(row, "completion"))
-            prompt = _prompt(row["prompt"], template)
-            return [Thumb(prompt=prompt, completion=completion, good=row["label"])]
-        prompt, both = _pair(row, template)
-        if row.get("probability") == 0.5:  # a tie
-            return []
-        return [
-            Thumb(prompt=prompt, completion=completion, good=good)
-            for completion, good in zip(both, (True, False), strict=True)
-        ]
+        if {"chosen", "rejected"} <= set(row):
+            prompt, both = _pair(row, template)
+            if _probability(row) == 0.5:  # a tie
+                return []
+            return [
+                Thumb(prompt=prompt, completion=completion, good=good)
+                for completion, good in zip(both, (True, False), strict=True)
+            ]
+        if not isinstance(row["label"], bool):
+            raise ValueError(f"label: got {row['label']!r}, wanted true or false")
+        completion = Completion(text=_completion(row, "completion"))
+        prompt = _prompt(row["prompt"], template)
+        return [Thumb(prompt=prompt, completion=completion, good=row["label"])]
 
-    return _converted(source, THUMBS, one)
+    return _by_row(source, THUMBS, one)
 
 
 def read_prompts(source: Source, *, template: Template | None = None) -> list[str]:
@@ -123,6 +125,7 @@ def chat_template(tokenizer: Tokenizer) -> Template:
 
     Raises:
         UserError: when it is used and there is none.
+        ValueError: when it refuses the messages.
     """
 
     def fill(messages: Sequence[Mapping[str, str]]) -> str:
@@ -131,9 +134,14 @@ def chat_template(tokenizer: Tokenizer) -> Template:
                 "the data hold messages, and the tokenizer has no chat template: give prompts as "
                 "strings, or a tokenizer with a template"
             )
-        text: str = tokenizer.backend.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True
-        )
+        from jinja2 import TemplateError
+
+        try:
+            text: str = tokenizer.backend.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise ValueError(f"messages: the chat template says: {error}") from error
         return text
 
     return fill
@@ -177,11 +185,16 @@ def _as_row(label: TextLabel) -> dict[str, Any]:
 
 def _json_lines(path: Path) -> list[Row]:
     rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line.strip():
+    for number, read in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not read.strip():
             continue
         try:
+            line = read.decode()
             row = json.loads(line)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}, line {number}: got the byte 0x{read[error.start]:02x}, wanted UTF-8"
+            ) from error
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
@@ -205,15 +218,21 @@ def _parquet(path: Path) -> list[Row]:
 def _converted(
     source: Source, columns: Sequence[tuple[str, ...]], one: Callable[[Row], list[T]]
 ) -> list[T]:
+    return [example for row in _by_row(source, columns, one) for example in row]
+
+
+def _by_row(
+    source: Source, columns: Sequence[tuple[str, ...]], one: Callable[[Row], list[T]]
+) -> list[list[T]]:
     """All rows through `one`, whose complaints get the row's number."""
     where = source if isinstance(source, str | Path) else "the dataset"
-    found: list[T] = []
+    found: list[list[T]] = []
     for number, row in enumerate(rows_of(source)):
         present = {k: v for k, v in row.items() if v is not None}
         if not any(set(wanted) <= set(present) for wanted in columns):
             raise UserError(f"{where}, row {number}: {_wrong_columns(present, columns)}")
         try:
-            found += one(present)
+            found.append(one(present))
         except UserError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -236,14 +255,12 @@ def _wrong_columns(row: Row, columns: Sequence[tuple[str, ...]]) -> str:
 
 def _prompt(value: Any, template: Template | None) -> str:
     if isinstance(value, str):
-        if not value.strip():
-            raise ValueError("prompt: got an empty one, wanted some text")
-        return value
+        return _said(value, "prompt")
     if not _is_messages(value):
         raise ValueError(f"prompt: got {type(value).__name__}, wanted a string or messages")
     if template is None:
         raise ValueError("prompt: got messages, wanted a string, or a tokenizer with a template")
-    return template(value)
+    return _said(template(value), "prompt")
 
 
 def _completion(row: Row, name: str) -> str:
@@ -255,9 +272,31 @@ def _text(value: Any, name: str) -> str:
         value = value[-1]["content"]
     if not isinstance(value, str):
         raise ValueError(f"{name}: got {type(value).__name__}, wanted a string")
-    if not value.strip():
+    return _said(value, name)
+
+
+def _said(text: str, name: str) -> str:
+    """A text that can be read.
+
+    Raises:
+        ValueError: it is empty, or holds half a surrogate pair, which is no character.
+    """
+    if not text.strip():
         raise ValueError(f"{name}: got an empty one, wanted some text")
-    return value
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = text[error.start]
+        raise ValueError(f"{name}: got {half!r}, half a character, wanted Unicode text") from error
+    return text
+
+
+def _probability(row: Row) -> float:
+    """That the chosen one is better; 1 where nothing is said of it."""
+    sure = row.get("probability", 1.0)
+    if isinstance(sure, bool) or not isinstance(sure, int | float) or not 0.5 <= sure <= 1:
+        raise ValueError(f"probability: got {sure!r}, wanted .5 to 1 that the chosen is better")
+    return float(sure)
 
 
 def _pair(row: Row, template: Template | None) -> tuple[str, tuple[Completion, Completion]]:
@@ -279,6 +318,8 @@ def _pair(row: Row, template: Template | None) -> tuple[str, tuple[Completion, C
 
 def _ranking(prompt: str, completions: Any, ranking: Any, rater: str) -> TextLabel:
     """`ranking`: places, best first; a list within it is a tie."""
+    if isinstance(completions, str):
+        raise ValueError(f"completions: got {completions[:40]!r}, wanted a list of texts")
     order = tuple(tuple(g) if isinstance(g, list | tuple) else (g,) for g in ranking)
     texts = tuple(Completion(text=_text(c, "completions")) for c in completions)
     verdict = Ranking(order=order)

@@ -51,6 +51,14 @@ class Encoded:
             pad=self.pad,
         )
 
+    def part(self, index: Sequence[int]) -> Encoded:
+        """Those of `index` alone."""
+        return Encoded(
+            prompts=[self.prompts[i] for i in index],
+            completions=[self.completions[i] for i in index],
+            pad=self.pad,
+        )
+
     def tokens(self, index: Iterable[int]) -> int:
         """Of their completions."""
         return sum(len(self.completions[i]) for i in index)

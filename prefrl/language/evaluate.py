@@ -6,6 +6,7 @@ rewards like long answers and most of a gain may be length (Singhal et al. 2023)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,11 @@ class Samples:
         """[B] tokens, the end included."""
         found: np.ndarray = self.texts.lengths.cpu().numpy()
         return found
+
+    @property
+    def words(self) -> np.ndarray:
+        """[B] words, 1 where there is none: of any tokenizer."""
+        return np.array([max(len(c.text.split()), 1) for c in self.completions])
 
 
 def sample(
@@ -137,13 +143,14 @@ class Evaluation:
     held_out_loss: float | None
     """Nats a token on texts that nobody trained on."""
 
-    def figures(self) -> dict[str, float | list[float]]:
-        """For JSON: a figure, then its interval."""
-        out: dict[str, float | list[float]] = {}
+    def figures(self) -> dict[str, float | list[float] | None]:
+        """For JSON: a figure, then its interval, None where one sample gives none."""
+        out: dict[str, float | list[float] | None] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if isinstance(value, Estimate):
-                out |= {name: value.value, f"{name}_interval": [value.low, value.high]}
+                interval = [value.low, value.high] if math.isfinite(value.low) else None
+                out |= {name: value.value, f"{name}_interval": interval}
             elif value is not None:
                 out[name] = value
         return out
@@ -158,6 +165,7 @@ def evaluate(
     gold: Gold | None = None,
     learned: Callable[[Samples], Tensor] | None = None,
     against: Samples | None = None,
+    same_tokens: bool = True,
     judge: Preferrer | None = None,
     held_out: Encoded | None = None,
 ) -> Evaluation:
@@ -167,13 +175,16 @@ def evaluate(
         reference: the KL is to this policy.
         learned: [B] the learned reward of samples.
         against: completions of the same prompts by the other side, for win rates.
+        same_tokens: have both sides one vocabulary? Else lengths are matched in words.
         judge: who decides matches; None: the gold reward does, the higher one wins.
         held_out: texts for the loss.
     """
     wins = None if against is None else matches(samples, against, gold=gold, judge=judge)
     matched = None
     if wins is not None and against is not None:
-        matched = win_rate_at_matched_length(wins, samples.lengths, against.lengths)
+        sides = (samples, against)
+        ours, theirs = (s.lengths if same_tokens else s.words for s in sides)
+        matched = win_rate_at_matched_length(wins, ours, theirs)
     kl = None
     if reference is not None:
         kl = mean_of(sequence_kl(model, reference, samples.texts, sampling=sampling))

@@ -120,14 +120,19 @@ def settle_edits(store: FeedbackStore) -> int:
     return made
 
 
-def labels_from(store: FeedbackStore) -> list[TextLabel]:
+def labels_from(store: FeedbackStore, *, as_of: int | None = None) -> list[TextLabel]:
     """Every trainable label about text, as reward models and direct methods read it.
+
+    Args:
+        as_of: as it was when this `seq` was the newest, without those who were forgotten since.
 
     Raises:
         UserError: the store holds clips.
     """
     settle_edits(store)
-    return [_label(store, label) for label in store.labels(0) if label.trainable]
+    forgotten = {act.rater for act in store.acts() if act.kind == "forget"}  # their new names
+    found = [x for x in store.labels(0, as_of=as_of) if x.trainable and x.rater not in forgotten]
+    return [_label(store, label) for label in found]
 
 
 def notes(store: FeedbackStore) -> list[tuple[str, str, str]]:

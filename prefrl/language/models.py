@@ -30,7 +30,7 @@ def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False)
     """
     from transformers import AutoModelForCausalLM
 
-    _refuse_pickles(Path(path))
+    refuse_pickles(Path(path))
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(path),
@@ -163,6 +163,19 @@ def positions(attention: Tensor) -> Tensor:
     return (attention.long().cumsum(1) - 1).clamp_min(0)
 
 
+def check_room(
+    model: Any, tokenizer: Tokenizer, prompts: Sequence[str], *, cap: int, name: str
+) -> None:
+    """Raises UserError where the longest prompt and `cap` tokens more are beyond its positions."""
+    room = getattr(model.config, "max_position_embeddings", None)
+    longest = max(len(tokenizer.encode_prompt(prompt)) for prompt in prompts)
+    if room is not None and longest + cap > room:
+        raise UserError(
+            f"{name}: got {room} positions, wanted {longest + cap}: the longest prompt has "
+            f"{longest} tokens, a completion up to {cap}; shorten the prompts or lower the cap"
+        )
+
+
 def read(model: nn.Module, texts: Completions, **options: Any) -> Any:
     """The model's output for prompts and completions, [B, P + T, ...]."""
     return model(
@@ -279,8 +292,8 @@ def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> Abstra
     return nullcontext()
 
 
-def _refuse_pickles(path: Path) -> None:
-    """Before transformers can say something less clear."""
+def refuse_pickles(path: Path) -> None:
+    """Raises UserError where weights are pickles, before transformers says something less clear."""
     if not path.is_dir() or any(path.glob("*.safetensors")):
         return
     pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern))

@@ -50,6 +50,9 @@ class OptimConfig:
         for name in ("lr", "batch", "epochs", "adam_eps", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+        for name in ("lr", "epochs", "adam_eps", "weight_decay"):
+            if not math.isfinite(getattr(self, name)):
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted a finite number")
         for name in ("lr_end", "warmup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 to 1")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from prefrl.errors import UserError
 from prefrl.language.encoded import Encoded, Limits, encode, fitting, flat
-from prefrl.language.models import ScalarModel, make_room
+from prefrl.language.models import ScalarModel, check_room, make_room, refuse_pickles
 from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
 from prefrl.language.records import Completion, TextLabel
 from prefrl.language.tokenizer import Tokenizer, load_tokenizer
@@ -103,6 +103,18 @@ class TextRewardModel(nn.Module):
             mean = mean - self.config.pessimism * normalised.std(0, correction=0)
         return mean
 
+    @property
+    def most(self) -> int | None:
+        """Tokens that it can read at all: a table of positions ends, rotary ones do not."""
+        trunk: Any = self.members[0].trunk
+        words = trunk.get_input_embeddings()
+        tables = [m for m in trunk.modules() if isinstance(m, nn.Embedding) and m is not words]
+        return trunk.config.max_position_embeddings if tables else None
+
+    def check_room(self, tokenizer: Tokenizer, prompts: Sequence[str], *, cap: int) -> None:
+        """Raises UserError where the longest prompt and `cap` tokens more cannot be read."""
+        check_room(self.members[0].trunk, tokenizer, prompts, cap=cap, name="reward")
+
     @torch.no_grad()
     def normalise_on(self, texts: Completions) -> None:
         """Bring each member to mean 0 and deviation 1 on these reference completions."""
@@ -131,7 +143,7 @@ def load_text_reward(path: Path) -> TextRewardModel:
     Its tokenizer lies beside it, for `prefrl.language.tokenizer.load_tokenizer`.
 
     Raises:
-        UserError: neither is there.
+        UserError: neither is there, or its weights are pickles, or they hold no score.
     """
     from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -152,17 +164,24 @@ def load_text_reward(path: Path) -> TextRewardModel:
         return made
     if not (path / "config.json").is_file():
         raise UserError(f"no reward model in {path}: wanted {ABOUT}, or a classifier of one label")
-    model: Any = AutoModelForSequenceClassification.from_pretrained(
+    refuse_pickles(path)
+    model: Any
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
         path,
         dtype=torch.float32,  # else that of the file, often bfloat16
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
+        output_loading_info=True,
     )
     if model.config.num_labels != 1:
         raise UserError(f"{path}: got {model.config.num_labels} labels, wanted one, a score")
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise UserError(f"{path}: got a {type(model).__name__}, wanted one with a linear `score`")
+    if "score.weight" in loading["missing_keys"]:  # transformers has drawn one
+        raise UserError(
+            f"{path}: got no score.weight, wanted a classifier that was trained to score"
+        )
     make_room(model, load_tokenizer(path, offline=True).size)
     made = _assembled([model.base_model], TextRewardConfig(normalise=False))
     with torch.no_grad():
@@ -189,8 +208,19 @@ def score_texts(
 
         texts = [(p, Completion(text=c)) for p, c in zip(batch.prompts, batch.completions)]
         trainer.update(batch, score_texts(model, tokenizer, texts))
+
+    Raises:
+        UserError: a text has more tokens than the model can read, as a completion may that was
+            written in another tokenizer's.
     """
     encoded = encode(texts, tokenizer, limits=UNLIMITED)
+    both = zip(encoded.prompts, encoded.completions, strict=True)
+    longest, most = max(len(prompt) + len(completion) for prompt, completion in both), model.most
+    if most is not None and longest > most:
+        raise UserError(
+            f"reward: got {most} positions, wanted {longest}, the tokens of a prompt and its "
+            "completion: shorten the prompts or lower the cap"
+        )
     device = model.mean.device
     parts = torch.arange(len(texts)).split(CHUNK)
     return torch.cat([model.score(encoded.batch(flat(part)).to(device)) for part in parts])
@@ -217,12 +247,7 @@ class EncodedLabels:
     def part(self, index: Sequence[int]) -> EncodedLabels:
         """The labels `index` alone."""
         chosen = [self.labels[i] for i in index]
-        places = self.places(index)
-        texts = Encoded(
-            prompts=[self.texts.prompts[c] for c in places],
-            completions=[self.texts.completions[c] for c in places],
-            pad=self.texts.pad,
-        )
+        texts = self.texts.part(self.places(index))
         return EncodedLabels(labels=chosen, texts=texts, starts=_starts(chosen))
 
 

@@ -27,7 +27,7 @@ from prefrl.errors import UserError
 from prefrl.language import doctor
 from prefrl.language.collect import rollout_of, speak
 from prefrl.language.config import LanguageConfig
-from prefrl.language.models import ScalarModel, save_model, whole_state
+from prefrl.language.models import ScalarModel, check_room, save_model, whole_state
 from prefrl.language.policy import (
     LanguagePolicy,
     Reference,
@@ -139,16 +139,17 @@ class LanguageTrainer:
     # ---- one update -------------------------------------------------------------------
 
     def check_room(self, prompts: Sequence[str]) -> None:
-        """Raises UserError where a prompt and its completion would not fit into the model."""
+        """Raises UserError where a prompt and its completion would not fit into model or critic."""
+        cap = self.config.max_tokens
         room = getattr(self.policy.model.config, "max_position_embeddings", None)
-        if room is None:
-            return
-        if self.config.max_tokens >= room:
+        if room is not None and cap >= room:
             raise UserError(
-                f"max_tokens: got {self.config.max_tokens}, wanted less than {room}, the positions "
-                "of the model for prompt and completion"
+                f"max_tokens: got {cap}, wanted less than {room}, the positions of the model for "
+                "prompt and completion"
             )
-        self.tokenizer.prompts(prompts, limit=room - self.config.max_tokens)
+        self.tokenizer.prompts(prompts, limit=None if room is None else room - cap)
+        if self.policy.critic is not None:
+            check_room(self.policy.critic.trunk, self.tokenizer, prompts, cap=cap, name="critic")
 
     def collect(self, prompts: Sequence[str] | Prompts) -> TextExperience:
         """Answer each prompt `config.samples` times.

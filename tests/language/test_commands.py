@@ -17,14 +17,19 @@ from prefrl.feedback import (
     Comparison,
     Edit,
     FeedbackStore,
+    Query,
     Rating,
     Reply,
     answer_id,
     read_text,
 )
 from prefrl.language import evaluate
+from prefrl.language.forms import ask
+from prefrl.language.models import new_model, save_model
 from prefrl.language.optimise import Fit
-from prefrl.language.reward import load_text_reward
+from prefrl.language.records import Completion
+from prefrl.language.reward import TextRewardConfig, TextRewardModel, load_text_reward
+from prefrl.language.tasks import find_text_task
 from prefrl.language.tokenizer import Tokenizer, load_tokenizer
 from prefrl.loop.metrics import read_metrics
 
@@ -127,6 +132,125 @@ def test_prompts_dropped_as_too_long_are_no_reference(sft: Path, tmp_path: Path)
     out = tmp_path / "reward"
     run(lm_reward, options, "--model", sft, "--data", tmp_path / "labels.jsonl", "--out", out)
     assert (out / "model").is_dir()
+
+
+def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, command, *about: object) -> None:
+    """Run a fit of one member, and stop it."""
+    advance = Fit.advance
+
+    def stop(fit: Fit) -> dict[str, float]:
+        if fit.step == steps - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return advance(fit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "advance", stop)
+        run(command, *about)
+
+
+def tensors(out: Path) -> dict[str, torch.Tensor]:
+    files = sorted((out / "model").rglob("*.safetensors"))
+    return {f"{path.parent.name} {k}": v for path in files for k, v in load_file(path).items()}
+
+
+def say(store: FeedbackStore, query: Query, choice: Any, *, instead: str = "") -> None:
+    id = answer_id(query.id, "ann") + instead[:1]
+    reply = Comparison(choice=choice)
+    store.submit_many([Answer(id=id, query=query.id, rater="ann", reply=reply, supersedes=instead)])
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [(lm_reward, "--reference-samples 20"), (lm_dpo, ""), (lm_dpo, "--direct.loss kto")],
+)
+def test_a_fit_goes_on_with_the_answers_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, options: str
+) -> None:
+    model, _ = untrained(tmp_path)
+    questions = [
+        ("food", (Completion(text="good " * (i + 1)), Completion(text="bad " * (i + 1))))
+        for i in range(6)
+    ]
+    options += " --optim.epochs 4 --optim.batch 4 --limits.max-prompt 8 --limits.max-completion 8"
+    about = (options, "--model", model, "--store", tmp_path, "--out")
+    with FeedbackStore.create(tmp_path, task="reviews", seed=0) as store:
+        asked = ask(store, questions, step=0)
+        for query in asked[:4]:
+            say(store, query, "first")
+        say(store, asked[0], "second", instead=answer_id(asked[0].id, "ann"))
+        run(command, *about, tmp_path / "whole")
+        stopped_after(2, monkeypatch, command, *about, tmp_path / "stopped")
+        say(store, asked[1], "second", instead=answer_id(asked[1].id, "ann"))
+        for query in asked[4:]:
+            say(store, query, "first")
+    run(command, *about, tmp_path / "stopped")
+    whole, stopped = tensors(tmp_path / "whole"), tensors(tmp_path / "stopped")
+    assert whole
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_people_s_answers_are_those_the_fit_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = untrained(tmp_path)
+    command = "--task reviews --annotator.rater human --annotator.labels 4 --optim.batch 2"
+    out = tmp_path / "people"
+    about = (f"{command} --reference-samples 20", "--model", model, "--out", out)
+    with pytest.raises(UserError, match="0 of 4 answers are there"):
+        run(lm_reward, *about)
+    with FeedbackStore.open(out) as store:
+        asked = list(store.queries())
+        for query in asked:
+            say(store, query, "first")
+        stopped_after(1, monkeypatch, lm_reward, *about)
+        with store.writing():
+            store.ledger.undo(answer_id(asked[0].id, "ann"), rater="ann", time=None)
+    run(lm_reward, *about)
+    assert (out / "model").is_dir()
+
+
+@pytest.mark.parametrize("command", [lm_sft, lm_reward, lm_dpo])
+def test_a_fit_does_not_go_on_with_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command
+) -> None:
+    model, _ = untrained(tmp_path)
+    texts = [{"prompt": "food", "chosen": "good " * (i + 1), "rejected": "bad"} for i in range(6)]
+    texts = [{**text, "completion": text["chosen"]} for text in texts]
+    data = rows(tmp_path / "data.jsonl", *texts)
+    options = "--optim.epochs 4 --optim.batch 4 --limits.max-prompt 8 --limits.max-completion 8"
+    about = (options, "--model", model, "--data", data, "--out", tmp_path / "out")
+    stopped_after(2, monkeypatch, command, *about)
+    before = (tmp_path / "out" / "metrics.jsonl").read_text()
+    rows(data, *texts[::-1])
+    with pytest.raises(UserError, match=r"began with other examples .* another --out"):
+        run(command, *about)
+    assert (tmp_path / "out" / "metrics.jsonl").read_text() == before
+    rows(data, *texts)
+    run(command, *about)
+    assert (tmp_path / "out" / "model").is_dir()
+
+
+def one_too_long(path: Path) -> tuple[Path, int]:
+    """Twelve pairs, the too long one where all that is held out would lie; and its row."""
+    row = held_out_split(range(12), 0.01, seed=0)[1][0]
+    pairs = [{"prompt": "food", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(12)]
+    pairs[row]["chosen"] = "good " * 40
+    return rows(path, *pairs), row
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_what_is_too_long_is_left_out_before_the_held_out_part_is_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, loss: str
+) -> None:
+    model, _ = untrained(tmp_path)
+    data, row = one_too_long(tmp_path / "labels.jsonl")
+    options = f"--direct.loss {loss} --held-out 0.01 --optim.epochs 1 --optim.batch 8 "
+    options += "--limits.max-prompt 8 --limits.max-completion 8"
+    about = ("--model", model, "--data", data, "--out", tmp_path / "out")
+    with pytest.raises(UserError, match=f"example {row}, 'food': the completion"):
+        run(lm_dpo, options, *about)
+    run(lm_dpo, f"{options} --limits.too-long drop", *about)
+    assert "1 of 12 examples are too long" in caplog.text
 
 
 def test_a_policy_with_another_tokenizer_speaks_with_its_own(
@@ -244,6 +368,17 @@ def test_only_people_rate_and_correct_single_texts(
     assert not (tmp_path / "x").exists()
 
 
+def untrained(root: Path, *, positions: int = 32) -> tuple[Path, Path]:
+    """A policy, and a reward model of so many positions, as checkpoints."""
+    reads = find_text_task("reviews").tokenizer()
+    about: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2, "seed": 0}
+    save_model(new_model("llama", reads, positions=32, **about), reads, root / "policy")
+    scores = new_model("gpt2", reads, positions=positions, **about)
+    (root / "scores").mkdir()
+    TextRewardModel.from_sft(scores, TextRewardConfig(), seed=0).save(root / "scores", reads)
+    return root / "policy", root / "scores"
+
+
 def rows(path: Path, *rows: dict) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -278,6 +413,10 @@ def test_bad_data_is_refused_before_anything_is_created(
         (lm_sft, "--demonstrations 9 --checkpoint-every 0", "checkpoint_every: got 0, wanted 1"),
         (lm_reward, "--model x --annotator.labels 0", "annotator.labels: got 0, wanted 1 or more"),
         (lm_dpo, "--model x --annotator.completions 7", "annotator.completions: got 7, wanted 2"),
+        (lm_reward, "--reference-samples 1", "reference_samples: got 1, wanted 2 or more"),
+        (lm_reward, "--annotator.rater human --annotator.flips 0.1", "annotator.flips: got 0.1, "),
+        (lm_dpo, "--annotator.rater rubric --annotator.temperature 2", "temperature: got 2.0, "),
+        (lm_sft, "--optim.epochs inf", "epochs: got inf, wanted a finite number"),
         (lm_reward, "", "no model: wanted --model RUN"),
         (lm_dpo, "", "no model: wanted --model RUN"),
     ],
@@ -307,6 +446,30 @@ def test_a_name_that_may_be_a_hub_s_is_left_as_it_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert model_in(name) == name
+
+
+@pytest.mark.parametrize("command", [lm_best_of_n, lm_eval])
+def test_texts_beyond_the_positions_of_a_model_are_refused_before_anything_is_created(
+    tmp_path: Path, command
+) -> None:
+    model, scores = untrained(tmp_path, positions=16)
+    about = ("--samples 2 --max-completion", 31, "--model", model, "--reward", scores)
+    data = rows(tmp_path / "p.jsonl", {"prompt": "food"})
+    to = ("--out", tmp_path / "out")
+    with pytest.raises(UserError, match=r"model: got 32 positions, wanted 33: the longest"):
+        run(command, about[0], *about[1:], "--data", data, *to)
+    with pytest.raises(UserError, match=r"reward: got 16 positions, wanted 24: the longest"):
+        run(command, "--task reviews --samples 2", *about[2:], *to)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_sample_has_no_interval(tmp_path: Path) -> None:
+    model, scores = untrained(tmp_path)
+    about = ("--model", model, "--reward", scores, "--out", tmp_path / "out")
+    run(lm_eval, "--task reviews --samples 1", *about)
+    text = (tmp_path / "out" / "evaluation.json").read_text()
+    assert "Infinity" not in text
+    assert json.loads(text)["learned_interval"] is None
 
 
 def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Texts from files and datasets: the field's columns, and what is wrong with a source."""
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
 
@@ -82,6 +84,23 @@ def test_a_tie_is_no_thumb() -> None:
     assert [t.completion.text for t in read_thumbs([tie, sure])] == ["c", "d"]
 
 
+@pytest.mark.parametrize("sure", [0.2, "0.5", True])
+def test_thumbs_want_the_probability_of_labels(sure: object) -> None:
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b", "probability": sure}
+    with pytest.raises(UserError, match=r"row 0: probability: got .*, wanted .5 to 1"):
+        read_thumbs([pair])
+
+
+def test_columns_that_are_whole_say_what_a_row_is_pairs_before_others() -> None:
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    for more in ({"rating": 7}, {"ranking": [1, 0]}, {"completion": "c", "rating": 7}):
+        (label,) = read_labels([{**pair, **more}])
+        assert label.completions == (Completion(text="a"), Completion(text="b"))
+    (rated,) = read_labels([{"prompt": "p", "completion": "c", "rating": 7, "ranking": [0]}])
+    assert rated.verdict == Rating(value=7)
+    assert len(read_thumbs([{**pair, "label": 1}])) == 2
+
+
 def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
     path = tmp_path / "demos.jsonl"
     path.write_text('{"prompt": "a", "completion": "x\u2028y\x85z"}\r\n', encoding="utf-8")
@@ -143,6 +162,16 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ({"prompt": "p", "completions": ["a", "b"], "ranking": [0, 0]}, "each of 2 to 9 places"),
         ({"prompt": "p", "completion": "a", "rating": 11}, "wanted 1 to 9"),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "probability": 0.2}, "wanted .5 to 1"),
+        (
+            {"prompt": "p", "chosen": "a", "rejected": "b", "probability": "0.5"},
+            "got '0.5', wanted",
+        ),
+        ({"prompt": "p", "completions": "ab", "ranking": [1, 0]}, "completions: got 'ab', wanted"),
+        (
+            {"prompt": "p\ud800", "chosen": "a", "rejected": "b"},
+            "row 1: prompt: got '.ud800', half",
+        ),
+        ({"prompt": "p", "chosen": "a", "rejected": "\ud800"}, "row 1: rejected: got '.ud800'"),
     ],
 )
 def test_a_row_that_does_not_fit_is_named(row: dict, complaint: str) -> None:
@@ -170,14 +199,29 @@ def test_a_file_that_does_not_fit_is_named(
         read_labels(tmp_path / name)
 
 
+def test_bytes_that_are_no_text_are_named_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes('{"prompt": "a"}\n{"prompt": "sch\xf6n"}'.encode("latin-1"))
+    with pytest.raises(UserError, match="line 2: got the byte 0xf6, wanted UTF-8"):
+        read_prompts(path)
+
+
+def test_messages_that_a_chat_template_refuses_are_named_with_their_row() -> None:
+    backend = copy.deepcopy(tokenizer().backend)
+    backend.chat_template = (
+        "{% if messages[0].role != 'user' %}{{ raise_exception('users first') }}{% endif %}hi"
+    )
+    chatting = chat_template(dataclasses.replace(tokenizer(), backend=backend))
+    with pytest.raises(UserError, match="row 1: messages: the chat template says: users first"):
+        read_prompts([{"messages": CHAT}, {"messages": CHAT[1:] * 2}], template=chatting)
+
+
 def test_messages_need_a_chat_template() -> None:
     with pytest.raises(UserError, match="the tokenizer has no chat template"):
         read_demonstrations([{"messages": CHAT}], template=chat_template(tokenizer()))
 
 
 def test_a_chat_template_makes_the_prompt_ready_for_an_answer() -> None:
-    import dataclasses
-
     class Backend:
         chat_template = "some"
 

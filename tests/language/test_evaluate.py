@@ -1,10 +1,13 @@
 """Evaluation of a policy: KL, wins, lengths, and what is left out when nothing measures it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from prefrl.errors import UserError
+from prefrl.language.estimates import Estimate
 from prefrl.language.evaluate import Samples, evaluate, matches, sample, samples_of, sequence_kl
 from prefrl.language.policy import Sampling
 from prefrl.language.tasks.exact import exact_task, kl, reference_model, sequence_logp
@@ -107,6 +110,27 @@ def test_everything_at_once_with_intervals() -> None:
     assert figures["wins_interval"] == [found.wins.low, found.wins.high]
     assert "held_out_loss" not in figures
     assert np.isfinite(figures["kl"])
+
+
+def test_lengths_are_matched_in_words_where_the_vocabularies_differ() -> None:
+    ours, theirs = said("good", "bad bad", "good"), said("bad", "good good", "good")
+    one = theirs.texts.completion[:, :1]  # as if each word were four tokens of another tokenizer
+    many = completions_of([[1]] * 3, [row * 4 for row in one.tolist()], pad=tokenizer().pad)
+    other = dataclasses.replace(theirs, texts=many)
+    settings = {"model": model(), "sampling": SAMPLING, "gold": gold}
+
+    def matched(against: Samples, **more: bool) -> Estimate | None:
+        return evaluate(ours, against=against, **settings, **more).wins_at_matched_length
+
+    assert ours.words.tolist() == other.words.tolist() == [1, 2, 1]
+    assert matched(other, same_tokens=False) == matched(theirs, same_tokens=False)
+    assert matched(other) != matched(theirs)
+
+
+def test_one_sample_has_no_interval() -> None:
+    figures = evaluate(said("good"), model=model(), sampling=SAMPLING, gold=gold).figures()
+    assert figures["gold"] == 1
+    assert figures["gold_interval"] is None
 
 
 def test_what_cannot_be_measured_is_left_out_or_refused() -> None:

@@ -365,6 +365,20 @@ def test_a_classifier_of_one_label_is_a_reward_model(tmp_path: Path) -> None:
         load_text_reward(tmp_path / "two")
     with pytest.raises(UserError, match="no reward model in"):
         load_text_reward(tmp_path)
+    (tmp_path / "one" / "model.safetensors").rename(tmp_path / "one" / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"got pytorch_model.bin, a pickle"):
+        load_text_reward(tmp_path / "one")
+
+
+def test_a_language_model_is_no_reward_model_though_its_config_speaks_of_one_label(
+    tmp_path: Path,
+) -> None:
+    network: Any = model()
+    network.config.num_labels = 1
+    network.save_pretrained(tmp_path)
+    tokenizer().save(tmp_path)
+    with pytest.raises(UserError, match=r"got no score\.weight, wanted a classifier"):
+        load_text_reward(tmp_path)
 
 
 def test_a_classifier_gets_room_for_a_pad_of_its_own(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from prefrl.commands import lm_generate, lm_ppo
 from prefrl.commands.lm_ppo import Judgement, LmPPOConfig, draw
 from prefrl.errors import UserError
 from prefrl.language.models import ScalarModel, load_model, new_model, save_model
-from prefrl.language.reward import TextRewardConfig, TextRewardModel
+from prefrl.language.records import Completion
+from prefrl.language.reward import TextRewardConfig, TextRewardModel, score_texts
 from prefrl.language.tasks import find_text_task
 from prefrl.language.tokenizer import Tokenizer, train_tokenizer
 from prefrl.language.trainer import LanguageTrainer
@@ -113,7 +114,17 @@ def test_groups_of_completions_are_compared_without_a_critic(parts: Path, tmp_pa
         (["--batch", "6", "--lm.samples", "4"], r"batch: got 6 completions, wanted a multiple"),
         (["--reward", "nowhere"], "no tokenizer at 'nowhere'"),
         (["--model", "nowhere"], "no tokenizer at 'nowhere'"),
-        (["--lm.max-tokens", "31"], r"prompt \d+: got \d tokens, wanted at most 1"),
+        (
+            ["--reward", "gold", "--lm.max-tokens", "31"],
+            r"prompt \d+: got \d tokens, wanted at most 1",
+        ),
+        (["--seed", "-1"], "seed: got -1, wanted 0 or more"),
+        (["--threads", "-1"], "threads: got -1, wanted 0 or more"),
+        (["--batch", "1"], r"lm\.ppo\.minibatches: got 2, wanted at most 1, the batch"),
+        (
+            ["--lm.advantage", "grpo", "--lm.samples", "2", "--lm.critic", "shared"],
+            "critic: got shared, with grpo, which has none",
+        ),
         (["--lm.kl-target", "-1"], r"kl_target: got -1\.0, wanted more than 0"),
     ],
 )
@@ -123,6 +134,23 @@ def test_what_is_wrong_is_said_before_anything_is_created(
     with pytest.raises(UserError, match=message):
         run(parts, tmp_path / "out", *options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["words", "bytes"])
+def test_a_reward_model_with_too_few_positions_is_refused_before_anything_is_created(
+    parts: Path, tmp_path: Path, kind: Any
+) -> None:
+    words = find_text_task("reviews").tokenizer()
+    own = words if kind == "words" else train_tokenizer(["the film is :"], kind=kind)
+    policy = new_model("gpt2", own, width=16, layers=1, heads=2, positions=16, seed=0)
+    made = TextRewardModel.from_sft(policy, TextRewardConfig(), seed=0)
+    made.save(tmp_path, own)
+    with pytest.raises(UserError, match=r"reward: got 16 positions, wanted \d\d: the longest"):
+        run(parts, tmp_path / "out", "--reward", str(tmp_path), "--lm.max-tokens", "20")
+    assert not (tmp_path / "out").exists()
+    cut = [("film is", Completion(text="good " * 20, ended=False))]  # as another tokenizer's may be
+    with pytest.raises(UserError, match="reward: got 16 positions, wanted"):
+        score_texts(made, own, cut)
 
 
 def test_the_gold_reward_can_be_the_baseline(parts: Path, tmp_path: Path) -> None:
@@ -184,6 +212,15 @@ def test_generate_writes_a_row_for_each_completion(parts: Path, tmp_path: Path) 
     assert rows[0]["prompt"] == "the film is :"
     with pytest.raises(UserError, match="nothing is overwritten"):
         lm_generate.main(args, prog="prefrl lm generate")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_generated(
+    parts: Path, tmp_path: Path
+) -> None:
+    about = ["--model", str(parts / "nowhere"), "--prompt", "the film is :"]
+    out = tmp_path / "none" / "x.jsonl"
+    with pytest.raises(UserError, match=r"out: got .*x.jsonl, wanted a file in a folder"):
+        lm_generate.main([*about, "--out", str(out)], prog="prefrl lm generate")
 
 
 def test_the_exported_model_speaks_as_the_policy_does(whole: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prefrl.errors import UserError
 from prefrl.language.config import LanguageConfig
-from prefrl.language.models import ScalarModel, load_model, logprobs
+from prefrl.language.models import ScalarModel, load_model, logprobs, new_model
 from prefrl.language.pretraining import pretraining_texts
 from prefrl.language.terms import TextExperience
 from prefrl.language.trainer import LanguageTrainer
@@ -204,6 +204,11 @@ def test_the_step_size_anneals_over_the_planned_updates() -> None:
 def test_a_prompt_too_long_for_the_model_is_refused_before_anything_is_said() -> None:
     with pytest.raises(UserError, match=r"max_tokens: got 32, wanted less than 32, the positions"):
         trainer(max_tokens=32).check_room(["a"])
+    few = new_model("gpt2", tokenizer(), width=16, heads=2, positions=8, seed=0)
+    critic = ScalarModel(few, generator=torch.Generator())
+    of = LanguageTrainer(model(), tokenizer(), config(), seed=0, critic=critic)
+    with pytest.raises(UserError, match="critic: got 8 positions, wanted 10: the longest prompt"):
+        of.check_room(["a b c d"])  # with <bos> 5, and 5 more
     with pytest.raises(UserError, match=r"wanted at most 32, the positions of the model"):
         trainer().collect(["a " * 40])
 

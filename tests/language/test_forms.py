@@ -100,6 +100,16 @@ def test_all_forms_of_feedback_become_labels(store: FeedbackStore) -> None:
     assert labels_from(store) == found  # edits are settled once
 
 
+def test_labels_are_as_they_were_without_those_of_the_forgotten(store: FeedbackStore) -> None:
+    first, second = ask(store, [("p", texts("a", "b")), ("q", texts("c", "d"))], step=0)
+    answer(store, first, Comparison(choice="first"))
+    (before,), seq = labels_from(store), store.changes(0).seq
+    answer(store, second, Comparison(choice="first"))
+    assert labels_from(store, as_of=seq) == [before]
+    store.forget("ann")
+    assert labels_from(store, as_of=seq) == []
+
+
 def test_what_says_nothing_is_no_label(store: FeedbackStore) -> None:
     pair, (same,) = (
         ask(store, [("p", texts("a", "b"))], step=0)[0],

@@ -66,9 +66,10 @@ class QueryConfig:
     candidates: int = 10
     """Candidate pairs per query, for strategies that choose."""
     first: Literal["uniform", "k_center"] = "uniform"
-    """How the segments asked about before the first fit are chosen: at random; or from `candidates`
-    times as many, each moving the least like those chosen before it, which finds what is rare. They
-    are gathered for a twentieth of the run at most, and no more than `pool` of them."""
+    """How the segments asked about before the first fit are chosen: at random; or half of them from
+    `candidates` times as many, each moving the least like those chosen before it, which finds what
+    is rare, and each beside one at random. They are gathered for a twentieth of the run at most,
+    and no more than `pool` of them."""
     uniform_share: float = 0.0
     """Share of the pairs drawn at random all the same, where the strategy chooses."""
     segment_steps: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_stage import load_policy, model_in, task_or_data
+from prefrl.commands.lm_source import load_policy, model_in, task_or_data
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
+from prefrl.commands.lm_source import check_positions, limits_for, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
-    check_positions,
     default_directory,
     held_out_figures,
     held_out_split,
-    limits_for,
-    load_policy,
     read_settings,
     run_stage,
     subject,

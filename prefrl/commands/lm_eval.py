@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_best_of_n import new_directory
-from prefrl.commands.lm_stage import (
-    default_directory,
-    limits_for,
-    load_policy,
-    model_in,
-    task_or_data,
-)
+from prefrl.commands.lm_source import limits_for, load_policy, model_in, task_or_data
+from prefrl.commands.lm_stage import default_directory
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefrl.commands.lm_stage import load_policy
+from prefrl.commands.lm_source import load_policy
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 

@@ -10,15 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_stage import (
-    MODEL,
-    default_directory,
-    finished,
-    load_policy,
-    model_in,
-    read_settings,
-    task_or_data,
-)
+from prefrl.commands.lm_source import MODEL, load_policy, model_in, task_or_data
+from prefrl.commands.lm_stage import default_directory, finished, read_settings
 from prefrl.errors import UserError
 from prefrl.language.config import LanguageConfig
 

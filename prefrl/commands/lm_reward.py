@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefrl.commands.lm_source import check_positions, limits_for, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
-    check_positions,
     default_directory,
     held_out_split,
-    limits_for,
-    load_policy,
     read_settings,
     run_stage,
     subject,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefrl.commands.lm_stage import (
+from prefrl.commands.lm_source import (
     ModelArgs,
     check_positions,
+    limits_for,
+    load_policy,
+    task_or_data,
+)
+from prefrl.commands.lm_stage import (
     default_directory,
     held_out_figures,
     held_out_split,
-    limits_for,
-    load_policy,
     read_settings,
     run_stage,
-    task_or_data,
 )
 from prefrl.errors import UserError
 from prefrl.language.encoded import Limits

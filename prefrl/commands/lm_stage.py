@@ -1,60 +1,33 @@
-"""What the stages of a language model share: sources, a run directory, the loop of a fit."""
+"""What the stages of a language model share: a run directory, the loop of a fit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from prefrl.commands.lm_source import MODEL
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from prefrl.commands.lm_pictures import Panel
-    from prefrl.language.encoded import Limits
     from prefrl.language.optimise import Fit, Objective, OptimConfig
     from prefrl.language.records import TextLabel, Thumb
-    from prefrl.language.tasks import TextTask
-    from prefrl.language.tokenizer import Tokenizer
     from prefrl.loop.rundir import RunDir
 
 log = logging.getLogger(__name__)
 
-NEW_MODELS = ("llama", "gpt2")
-MODEL = "model"  # the finished model within a run directory
 STATE = "state.json"  # within a checkpoint
 Figures = dict[str, float]
 C = TypeVar("C")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelArgs:
-    """A new model's size; a checkpoint has its own."""
-
-    width: int = 64
-    """Size of the hidden state."""
-    layers: int = 2
-    heads: int = 4
-    positions: int = 128
-    """Tokens of prompt and completion together."""
-
-    def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "positions"):
-            if getattr(self, name) < 1:
-                raise UserError(f"new.{name}: got {getattr(self, name)}, wanted 1 or more")
-        if self.width % (2 * self.heads):  # rotary positions turn pairs of numbers
-            raise UserError(
-                f"new.width: got {self.width}, wanted a multiple of {2 * self.heads}, twice "
-                "new.heads"
-            )
 
 
 def read_settings(
@@ -69,101 +42,6 @@ def read_settings(
     given: Any = parse(arguments, args, prog=prog, default=arguments())
     names = [field.name for field in fields(settings)]  # type: ignore[arg-type]
     return settings(**{name: getattr(given, name) for name in names}), given.out
-
-
-def load_policy(
-    path: str, *, offline: bool, new: ModelArgs | None = None, task: TextTask | None = None,
-    seed: int = 0,
-) -> tuple[nn.Module, Tokenizer]:  # fmt: skip
-    """A checkpoint by path or name, the model of a run directory, or a new small one.
-
-    Raises:
-        UserError: none was named, or a new one where there is none to be.
-    """
-    if not path:
-        raise UserError("no model: wanted --model RUN, the run of `prefrl lm sft`, or a checkpoint")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each file loaded
-    from prefrl.language.models import load_model, new_model
-    from prefrl.language.tokenizer import load_tokenizer
-
-    if path in NEW_MODELS:
-        if new is None or task is None:
-            raise UserError(
-                f"model: got {path!r}, a new one, which knows nothing; wanted a checkpoint, or the "
-                "run directory of `prefrl lm sft`"
-            )
-        tokenizer = task.tokenizer()
-        model = new_model(
-            path, tokenizer, width=new.width, layers=new.layers, heads=new.heads,  # type: ignore[arg-type]
-            positions=new.positions, seed=seed,
-        )  # fmt: skip
-        return model, tokenizer
-    where = model_in(path)
-    tokenizer = load_tokenizer(where, offline=offline)
-    return load_model(where, tokenizer, offline=offline), tokenizer
-
-
-def model_in(path: str) -> str:
-    """The model of a run directory; any other path or name as it is.
-
-    Raises:
-        UserError: the run has not finished, or this can only be a folder here and there is none:
-            said at once, for a hub that cannot be reached is asked again and again.
-    """
-    inside = Path(path) / MODEL
-    if inside.is_dir():
-        return str(inside)
-    if (Path(path) / "config.toml").is_file():
-        raise UserError(f"{path} is a run that has not finished: wanted {inside}; let it go on")
-    if _names_a_folder(path) and not Path(path).exists():
-        raise UserError(
-            f"no folder {path}: wanted a run directory, a checkpoint's folder, or a name on the hub"
-        )
-    return path
-
-
-def _names_a_folder(path: str) -> bool:
-    """A hub's names are `name` or `owner/name`; a folder of the owner's name comes first."""
-    parts = Path(path).parts
-    return (
-        path.startswith((".", "~", "/")) or path.endswith("/") or len(parts) > 2
-        or (len(parts) == 2 and Path(parts[0]).is_dir())
-    )  # fmt: skip
-
-
-def task_or_data(task: str, data: Path | None) -> TextTask | None:
-    """The task named; None where there is a file.
-
-    Raises:
-        UserError: both, or neither.
-    """
-    from prefrl.language.tasks import TASKS, find_text_task
-
-    if bool(task) == (data is not None):
-        raise UserError(
-            f"wanted either --task ({', '.join(TASKS)}) or --data FILE (.jsonl or .parquet)"
-        )
-    return find_text_task(task) if task else None
-
-
-def limits_for(limits: Limits, task: TextTask | None) -> Limits:
-    """A task knows how long its texts are; the rare one beyond is left out and counted."""
-    if task is None:
-        return limits
-    from prefrl.language.encoded import Limits
-
-    return Limits(max_prompt=task.max_prompt, max_completion=task.max_completion, too_long="drop")
-
-
-def check_positions(model: nn.Module, limits: Limits) -> None:
-    """Raises UserError where the model has fewer positions than the texts may want."""
-    room = getattr(model.config, "max_position_embeddings", None)
-    wanted = limits.max_prompt + limits.max_completion
-    if room is not None and wanted > room:
-        raise UserError(
-            f"texts may have {wanted} tokens, the model has {room} positions: lower "
-            "limits.max-prompt or limits.max-completion, or raise new.positions of a new model"
-        )
 
 
 def held_out_split(
@@ -404,7 +282,8 @@ def began_with(out: Path, config: object) -> int | None:
     if not run.config.is_file():
         return None
     RunDir.prepare(out, config)
-    whole = [path for path in run.checkpoints.glob("step-*") if damage_in(path) is None]
+    # any says it, also one put aside; only looked at, for the run may be under way elsewhere
+    whole = [path for path in run.checkpoints.glob("*") if damage_in(path) is None]
     seq: int | None = json.loads((whole[0] / STATE).read_text()).get("seq") if whole else None
     return seq
 

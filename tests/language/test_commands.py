@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
-from prefrl.commands.lm_stage import held_out_split, model_in
+from prefrl.commands.lm_source import model_in
+from prefrl.commands.lm_stage import held_out_split
 from prefrl.errors import UserError
 from prefrl.feedback import (
     Answer,

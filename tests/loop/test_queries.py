@@ -1,6 +1,7 @@
 """Which segments are put to a rater, and together with which."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -160,10 +161,12 @@ UNFITTED = SimpleNamespace(fitted=False)
 
 
 def moving(*by: float) -> list[Segment]:
-    """Segments of two steps, in which the one number observed moves so far."""
+    """Segments of two steps, in which the one number observed moves so far, wherever it is."""
     return [
-        dataclasses.replace(s, observations=np.array([[x], [0.0]], np.float32))
-        for s, x in zip(pool(len(by)), by, strict=True)
+        dataclasses.replace(s, observations=np.array([[at + x], [at]], np.float32))
+        for s, x, at in zip(
+            pool(len(by)), by, itertools.cycle([0, 300, 100, 300, 100]), strict=False
+        )
     ]
 
 

@@ -268,10 +268,7 @@ def test_labels_stored_after_the_last_checkpoint_are_used_when_the_run_comes_by_
 def test_a_run_that_takes_another_course_after_a_kill_leaves_the_answers_of_the_first(
     tmp_path: Path,
 ) -> None:
-    queries = dataclasses.replace(config().queries, every=640)
-    settings = config(**SHORT, queries=queries)
-    with running(tmp_path / "run", settings) as run, pytest.raises(Killed):
-        learn(run, stop=KillAt(run, 8_000))
+    settings = killed(tmp_path / "run")
     with running(tmp_path / "run", settings) as run:
         before = set(run.bank.seqs)
         first_course = {x.seq for x in run.store.labels(after=0)} - before
@@ -289,10 +286,7 @@ def test_a_run_that_takes_another_course_after_a_kill_leaves_the_answers_of_the_
 def test_a_resumed_run_learns_from_all_its_answers_though_somebody_else_has_answered_meanwhile(
     tmp_path: Path,
 ) -> None:
-    queries = dataclasses.replace(config().queries, every=640)
-    settings = config(**SHORT, queries=queries)
-    with running(tmp_path / "run", settings) as run, pytest.raises(Killed):
-        learn(run, stop=KillAt(run, 8_000))
+    settings = killed(tmp_path / "run")
     with running(tmp_path / "run", settings) as run:
         store, before = run.store, set(run.bank.seqs)
         assert {x.seq for x in store.labels(after=0)} - before
@@ -311,6 +305,14 @@ def test_a_resumed_run_learns_from_all_its_answers_though_somebody_else_has_answ
     assert taken != sorted(taken)
     with running(tmp_path / "run", settings) as run:
         assert run.bank.seqs == taken  # in the order in which they came: batches count on it
+
+
+def killed(directory: Path) -> TrainConfig:
+    """Leave a run that asks often, killed after a checkpoint and more answers; its settings."""
+    settings = config(**SHORT, queries=dataclasses.replace(config().queries, every=640))
+    with running(directory, settings) as run, pytest.raises(Killed):
+        learn(run, stop=KillAt(run, 8_000))
+    return settings
 
 
 class Killed(BaseException):

@@ -59,8 +59,10 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
             clock.lap("reward")
 
             if run.learns:
-                figures |= run.ppo.update(rollout, progress=run.step / config.steps)
+                figures |= run.ppo.update(rollout, progress=run.policy_progress)
             run.policy.observe(experience.observation)
+            if run.policy_reset_due():
+                run.reset_policy()
             clock.lap("learn")
 
             figures |= rewards | run.episodes.figures() | run.feedback_figures()

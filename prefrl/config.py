@@ -131,7 +131,8 @@ class TrainConfig:
     resets: tuple[float, ...] = ()
     """Shares of the steps after which the policy begins anew, its weights, optimiser and annealing;
     reward model and labels stay. What a policy learned while the reward model was poor may hold it
-    back for long (the primacy bias of Nikishin et al. 2022)."""
+    back for long (the primacy bias of Nikishin et al. 2022). Never where the reward is right from
+    the start: the true one, or a model that is there already."""
     seed: int = 0
     """Determines everything, on one machine and one set of versions."""
     num_envs: int = 16
@@ -184,6 +185,11 @@ class TrainConfig:
                 f"queries.strategy: got {strategy}, with model.members {members}; "
                 "wanted 2 members or more, or the strategy uniform"
             )
+
+    @property
+    def asks(self) -> bool:
+        """Does anybody answer in this run?"""
+        return self.reward == "learned" and self.labels > 0
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -172,10 +172,10 @@ class Run:
         return (self.step - self.policy_begun) / (self.config.steps - self.policy_begun)
 
     def policy_reset_due(self) -> bool:
-        """Has one of `config.resets` been passed since the policy began, and is this not the end?"""
+        """Has one of `config.resets` been passed since the policy began? Never at the end."""
         steps = self.config.steps
         passed = any(self.policy_begun < share * steps <= self.step for share in self.config.resets)
-        return passed and self.step < steps
+        return self.asks and passed and self.step < steps
 
     def reset_policy(self) -> None:
         """New weights, and an optimiser that remembers nothing; normalisers know what they saw."""
@@ -220,7 +220,7 @@ class Run:
     @property
     def asks(self) -> bool:
         """Does anybody answer in this run?"""
-        return self.config.reward == "learned" and self.config.labels > 0
+        return self.config.asks
 
     @property
     def waits(self) -> bool:

@@ -21,7 +21,7 @@ from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
-from prefrl.run import _check_points, make_rater, make_schedule
+from prefrl.run import _check_left_behind, make_rater, make_schedule
 
 DOT = "prefrl/Dot-v0"
 SHORT: dict[str, Any] = {"labels": 40, "steps": 8_960, "checkpoint_every": 3_200}
@@ -272,8 +272,18 @@ def test_every_recipe_takes_every_schedule(task: str, schedule: str) -> None:
     recipe = recipe_for(task)
     queries = dataclasses.replace(recipe.queries, schedule=schedule)
     settings = dataclasses.replace(recipe, queries=queries)
-    _check_points(settings)
+    _check_left_behind(settings)
     assert make_schedule(settings).due(recipe.steps) == recipe.labels
+
+
+def test_resets_are_for_rewards_that_are_learned_on_the_way(tmp_path: Path) -> None:
+    settings = config(**SHORT | {"labels": 0}, resets=(0.4,))
+    with pytest.raises(UserError, match=r"resets: got \[0.4\], with a reward that nobody teaches"):
+        _check_left_behind(settings)
+    _check_left_behind(dataclasses.replace(recipe_for("ALE/Pong-v5"), reward="true"))
+    with running(tmp_path / "run", settings) as run:
+        learn(run)
+        assert run.policy_begun == 0
 
 
 def test_candidates_for_the_first_queries_gather_for_a_twentieth_of_the_run(tmp_path: Path) -> None:

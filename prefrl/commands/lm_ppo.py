@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_source import MODEL, load_policy, model_in, task_or_data
+from prefrl.commands.lm_source import (
+    MODEL,
+    check_inputs,
+    fingerprint,
+    load_policy,
+    model_in,
+    task_or_data,
+)
 from prefrl.commands.lm_stage import default_directory, finished, read_settings
 from prefrl.errors import UserError
 from prefrl.language.config import LanguageConfig
@@ -117,11 +124,14 @@ def ppo(config: LmPPOConfig, out: Path | None) -> None:
     task = task_or_data(config.task, config.data)
     model, tokenizer = load_policy(config.model, offline=config.offline)
     judge = Judgement.of(config, task, tokenizer)
+    pretraining = _pretraining(config, task, tokenizer)
+    inputs = {"model": fingerprint(model), "reward": fingerprint(judge.learned)}  # before sharding
     if not config.lm.shard:  # else a device may have no room for all of it
         model = model.to(device)
-    trainer = _trainer(config, task, model, tokenizer, judge, processes)
+    trainer = _trainer(config, model, tokenizer, judge, pretraining, processes)
     judge.settle(device, shard=config.lm.shard)
     prompts = _prompts(config, task, tokenizer)
+    inputs |= {"prompts": fingerprint(prompts), "pretraining": fingerprint(pretraining)}
     judge.check_room(tokenizer, prompts, cap=config.lm.max_tokens)
     trainer.check_room(prompts)
     if out is None:
@@ -133,7 +143,7 @@ def ppo(config: LmPPOConfig, out: Path | None) -> None:
     processes.wait()
     run = RunDir.existing(out)
     if not finished(run):
-        _run(config, run, trainer, prompts, judge)
+        _run(config, run, trainer, prompts, judge, inputs)
 
 
 def _run(
@@ -142,6 +152,7 @@ def _run(
     trainer: LanguageTrainer,
     prompts: list[str],
     judge: Judgement,
+    inputs: dict[str, str],
 ) -> None:
     """Updates to the end, or until a signal; the first process alone writes."""
     from contextlib import nullcontext
@@ -151,6 +162,8 @@ def _run(
 
     writes = trainer.processes.rank == 0
     with RunLock(run) if writes else nullcontext(), Stop().on_signals() as stop:
+        if writes:
+            check_inputs(run, inputs)
         if trainer.resume(run.checkpoints):
             log.info("going on from update %d of %d", trainer.step, config.lm.updates)
         diary = Diary(run, trainer, total=config.lm.updates) if writes else None
@@ -322,10 +335,10 @@ class Judgement:
 
 def _trainer(
     config: LmPPOConfig,
-    task: TextTask | None,
     model: Any,
     tokenizer: Tokenizer,
     judge: Judgement,
+    pretraining: list[tuple[str, str]],
     processes: Any,
 ) -> LanguageTrainer:
     from prefrl.language.trainer import LanguageTrainer
@@ -336,7 +349,7 @@ def _trainer(
         config.lm,
         seed=config.seed,
         critic=judge.critic() if config.lm.critic == "separate" else None,
-        pretraining=_pretraining(config, task, tokenizer),
+        pretraining=pretraining,
         processes=processes,
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +18,11 @@ if TYPE_CHECKING:
     from prefrl.language.encoded import Limits
     from prefrl.language.tasks import TextTask
     from prefrl.language.tokenizer import Tokenizer
+    from prefrl.loop.rundir import RunDir
 
 NEW_MODELS = ("llama", "gpt2")
 MODEL = "model"  # the finished model within a run directory
+INPUTS = "inputs.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,4 +139,42 @@ def check_positions(model: nn.Module, limits: Limits) -> None:
         raise UserError(
             f"texts may have {wanted} tokens, the model has {room} positions: lower "
             "limits.max-prompt or limits.max-completion, or raise new.positions of a new model"
+        )
+
+
+def fingerprint(of: nn.Module | Sequence[object] | None) -> str:
+    """SHA-256 of a model's weights, or of texts; of nothing, the empty string."""
+    if of is None:
+        return ""
+    if isinstance(of, Sequence):
+        return hashlib.sha256(repr(list(of)).encode()).hexdigest()
+    import torch
+
+    found = hashlib.sha256()
+    for name, weight in sorted(of.state_dict().items()):
+        found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def check_inputs(run: RunDir, inputs: dict[str, str]) -> None:
+    """A run goes on with the very inputs it began with, or it would end as another run.
+
+    Args:
+        inputs: fingerprints by name; kept in `inputs.json` from the start on.
+
+    Raises:
+        UserError: one has changed since.
+    """
+    file = run.path / INPUTS
+    if not file.is_file():
+        temporary = file.with_suffix(".part")
+        temporary.write_text(json.dumps(inputs, indent=2))
+        temporary.replace(file)
+    began = json.loads(file.read_text())
+    changed = [name for name in inputs if began.get(name) != inputs[name]]
+    if changed:
+        raise UserError(
+            f"{run.path} began with another {changed[0]} than there is now: bring that back to go "
+            "on, or give another --out to begin anew"
         )

@@ -1,12 +1,13 @@
 """`prefrl lm ppo` and `prefrl lm generate`, on very small models."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from prefrl.cli import main
 from prefrl.commands import lm_generate, lm_ppo
@@ -89,6 +90,42 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
     first, second = weights(whole), weights(out)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [row["step"] for row in read_metrics(out / "metrics.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("what", ["prompts", "pretraining", "model", "reward"])
+def test_a_run_does_not_go_on_with_other_inputs(
+    parts: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(name: str, *words: str) -> Path:
+        rows = [{"prompt": "review :", "completion": word} for word in words]
+        (tmp_path / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return tmp_path / name
+
+    shutil.copytree(parts / "sft", tmp_path / "sft")
+    shutil.copytree(parts / "reward", tmp_path / "reward")
+    prompts, texts = write("prompts.jsonl", "good"), write("texts.jsonl", "good", "bad")
+    command = [
+        *QUICK.split()[2:], "--data", str(prompts), "--pretraining-data", str(texts),
+        "--lm.pretraining", ".1", "--model", str(tmp_path / "sft"), "--reward",
+        str(tmp_path / "reward"), "--out", str(tmp_path / "out"),
+    ]  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageTrainer, "update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lm_ppo.main(command, prog="prefrl lm ppo")
+    if what == "prompts":
+        prompts.write_text('{"prompt": "the review :"}\n')
+    elif what == "pretraining":
+        write("texts.jsonl", "good", "good")
+    else:
+        file = next((tmp_path / {"model": "sft"}.get(what, what)).rglob("*.safetensors"))
+        save_file({k: v + 1 for k, v in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=f"began with another {what} than there is now"):
+        lm_ppo.main(command, prog="prefrl lm ppo")
+
+
+def interrupted(*args: Any) -> dict[str, float]:
+    raise KeyboardInterrupt
 
 
 def test_a_finished_run_has_nothing_left_to_do(parts: Path, whole: Path) -> None:

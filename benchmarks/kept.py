@@ -8,9 +8,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def kept(path: Path, settings: dict[str, Any], make: Callable[[], Any]) -> dict[str, Any]:
@@ -37,6 +39,17 @@ def kept(path: Path, settings: dict[str, Any], make: Callable[[], Any]) -> dict[
     path.with_suffix(".part").write_text(json.dumps(about, indent=1) + "\n")
     path.with_suffix(".part").replace(path)
     return about
+
+
+def with_earlier(runs: Sequence[T], earlier: Sequence[T], *, seed: Callable[[T], int]) -> list[T]:
+    """Runs by seed: these, and the other seeds of `earlier` ones."""
+    by_seed = {seed(run): run for run in (*earlier, *runs)}
+    return [by_seed[number] for number in sorted(by_seed)]
+
+
+def same_settings(one: Any, other: Any) -> bool:
+    """As JSON has them."""
+    return bool(json.loads(json.dumps(one)) == json.loads(json.dumps(other)))
 
 
 def commit() -> str:

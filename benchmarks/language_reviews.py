@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import kept
+from kept import kept, same_settings, with_earlier
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -77,8 +77,16 @@ def finished(folder: Path, name: str, scale: Scale) -> Runs:
 
 
 def write(parts: dict[str, Runs], out: Path, scale: Scale) -> None:
-    """`results.json`, and one picture for each part that has results."""
+    """`results.json`, and one picture for each part that has results.
+
+    Other seeds that are there already stay, where the same settings made them.
+    """
     out.mkdir(parents=True, exist_ok=True)
+    before = earlier(out, scale)
+    parts = {
+        name: with_earlier(runs, before.get(name, []), seed=lambda run: run["seed"])
+        for name, runs in parts.items()
+    }
     report = {"settings": asdict(scale), "parts": parts, "summary": summary(parts)}
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
     for name, runs in parts.items():
@@ -86,6 +94,14 @@ def write(parts: dict[str, Runs], out: Path, scale: Scale) -> None:
             figure = DRAW[name](runs)
             figure.savefig(out / f"{name}.png")
     print(json.dumps(report["summary"], indent=1))
+
+
+def earlier(out: Path, scale: Scale) -> dict[str, Runs]:
+    """Runs of each part that `results.json` holds, where the present settings made them."""
+    file = out / "results.json"
+    held = json.loads(file.read_text()) if file.exists() else {}
+    parts: dict[str, Runs] = held.get("parts", {})
+    return parts if same_settings(held.get("settings"), asdict(scale)) else {}
 
 
 def summary(parts: dict[str, Runs]) -> dict[str, Any]:

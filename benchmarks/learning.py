@@ -8,7 +8,8 @@
 
 Runs go to `runs/bench/<suite>/`; what is finished is not run again, what was stopped goes on, and
 what was made with other settings, of an older recipe say, is refused. The table, the curves and
-every run's configuration, commit and machine go to `runs/reference/<suite>/`.
+every run's configuration, commit and machine go to `runs/reference/<suite>/`. Other seeds that are
+there already stay, where the same settings made them: a table may be of several days.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import kept
+from kept import kept, same_settings, with_earlier
 
 SEEDS = (0, 1, 2)
 ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
@@ -153,15 +154,36 @@ def main() -> None:
     args = parser.parse_args()
     table: dict[str, list[Kept]] = {}
     for arm in SUITES[args.suite]():
+        found: list[Kept] = []
         for seed in arm.seeds:
             chosen = (not args.seeds or seed in args.seeds) and (args.only or "") in arm.name
             folder = args.runs / args.suite / f"{arm.name.replace(' ', '-')}-seed{seed}"
             if chosen or (folder / "result.json").exists():
                 make = partial(run_sb3 if arm.sb3 else run, arm, seed, folder, threads=args.threads)
-                found = kept(folder / "result.json", settings_of(arm), make)
-                result = Result(**found.pop("result"))
-                table.setdefault(arm.name, []).append(Kept(result=result, **found))
-    write(args.suite, table, args.out / args.suite)
+                about = kept(folder / "result.json", settings_of(arm), make)
+                found.append(Kept(result=Result(**about.pop("result")), **about))
+        before = earlier(args.out / args.suite, arm)
+        table[arm.name] = with_earlier(found, before, seed=lambda one: one.result.seed)
+    write(
+        args.suite, {name: found for name, found in table.items() if found}, args.out / args.suite
+    )
+
+
+def earlier(out: Path, arm: Arm) -> list[Kept]:
+    """Runs of an arm that `results.json` holds, where the present settings made them."""
+    file = out / "results.json"
+    held = json.loads(file.read_text()).get(arm.name) if file.exists() else None
+    if held is None or not same_settings(held["settings"], settings_of(arm)):
+        return []
+    about = ("commit", "machine")
+    return [
+        Kept(
+            result=Result(**{name: value for name, value in run.items() if name not in about}),
+            settings=held["settings"],
+            **{name: run[name] for name in about},
+        )
+        for run in held["runs"]
+    ]
 
 
 def settings_of(arm: Arm) -> dict[str, Any]:

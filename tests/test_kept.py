@@ -1,10 +1,13 @@
 """Kept results of benchmarks are never taken for those of other settings."""
 
+import dataclasses
+import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.kept import kept
+from benchmarks.kept import kept, machine, same_settings, with_earlier
 
 
 def refuse() -> None:
@@ -30,3 +33,38 @@ def test_what_is_older_than_settings_are_kept_is_refused(tmp_path: Path) -> None
     (tmp_path / "a.json").write_text('{"seed": 0, "final": 1.0}')
     with pytest.raises(SystemExit, match="other settings"):
         kept(tmp_path / "a.json", {"lr": 3}, refuse)
+
+
+def test_other_seeds_stay_and_the_same_is_replaced() -> None:
+    def run(seed: int, final: float) -> dict[str, float]:
+        return {"seed": seed, "final": final}
+
+    joined = with_earlier([run(1, 5.0)], [run(2, 4.0), run(1, 3.0)], seed=lambda x: int(x["seed"]))
+    assert joined == [run(1, 5.0), run(2, 4.0)]
+
+
+def test_settings_are_compared_as_json_has_them() -> None:
+    assert same_settings({"points": (0, 1)}, {"points": [0, 1]})
+    assert not same_settings({"points": (0, 1)}, {"points": [0, 2]})
+    assert not same_settings(None, {"points": [0, 1]})
+
+
+def test_a_table_keeps_seeds_of_earlier_days_where_the_recipe_is_still_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    learning = importlib.import_module("learning")
+    arm = learning.pong()[0]
+
+    def one(seed: int, final: float) -> Any:
+        result = learning.Result(
+            seed=seed, final=final, steps=9, labels=3, minutes=1.0, curve=[(0, -21.0), (9, final)]
+        )
+        return learning.Kept(
+            result=result, settings=learning.settings_of(arm), commit="c", machine=machine()
+        )
+
+    learning.write("pong", {"Pong": [one(0, 15.0), one(2, 9.0)]}, tmp_path)
+    assert [x.result.final for x in learning.earlier(tmp_path, arm)] == [15.0, 9.0]
+    assert learning.earlier(tmp_path, dataclasses.replace(arm, settings={"labels": 9})) == []
+    assert learning.earlier(tmp_path / "nowhere", arm) == []

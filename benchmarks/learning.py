@@ -173,17 +173,31 @@ def earlier(out: Path, arm: Arm) -> list[Kept]:
     """Runs of an arm that `results.json` holds, where the present settings made them."""
     file = out / "results.json"
     held = json.loads(file.read_text()).get(arm.name) if file.exists() else None
-    if held is None or not same_settings(held["settings"], settings_of(arm)):
+    if held is None or not same_settings(completed(arm, held["settings"]), settings_of(arm)):
         return []
     about = ("commit", "machine")
     return [
         Kept(
             result=Result(**{name: value for name, value in run.items() if name not in about}),
-            settings=held["settings"],
+            settings=settings_of(arm),
             **{name: run[name] for name in about},
         )
         for run in held["runs"]
     ]
+
+
+def completed(arm: Arm, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Kept settings with the defaults of those that have come since; None: of another version."""
+    from prefrl.config import TrainConfig, from_dict, to_dict
+    from prefrl.errors import UserError
+
+    if arm.sb3:
+        return settings
+    try:
+        whole = to_dict(from_dict(TrainConfig, settings))
+    except UserError:
+        return None
+    return {name: value for name, value in whole.items() if name not in ("seed", "threads")}
 
 
 def settings_of(arm: Arm) -> dict[str, Any]:

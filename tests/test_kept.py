@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ def test_a_table_keeps_seeds_of_earlier_days_where_the_recipe_is_still_the_same(
         )
 
     learning.write("pong", {"Pong": [one(0, 15.0), one(2, 9.0)]}, tmp_path)
+    table = json.loads((tmp_path / "results.json").read_text())
+    del table["Pong"]["settings"]["schedule"]  # as if it had come since, with this default
+    (tmp_path / "results.json").write_text(json.dumps(table))
     assert [x.result.final for x in learning.earlier(tmp_path, arm)] == [15.0, 9.0]
     assert learning.earlier(tmp_path, dataclasses.replace(arm, settings={"labels": 9})) == []
     assert learning.earlier(tmp_path / "nowhere", arm) == []

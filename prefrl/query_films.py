@@ -24,6 +24,7 @@ from prefrl.loop.storyboard import Shown, Story, film
 from prefrl.loop.video import write_video
 from prefrl.rewards import RewardModel
 
+NOTE_LETTERS = 100  # of a note: pictures are as wide as their longest line
 RANKS = ("1st", "2nd", "3rd", "4th", "5th", "6th")
 SIDES = {"first": "left", "second": "right"}
 SAID = {
@@ -145,8 +146,9 @@ def _said(label: Label) -> str:
         text = f"{reply.value} of 9"
     else:
         text = "an edited text"
-    note = f'  "{label.viewing.note}"' if label.viewing and label.viewing.note else ""
-    return f"{label.rater}: {text}{note}"
+    note = " ".join(label.viewing.note.split()) if label.viewing else ""
+    short = note if len(note) <= NOTE_LETTERS else f"{note[:NOTE_LETTERS]} ..."
+    return f"{label.rater}: {text}" + (f'  "{short}"' if short else "")
 
 
 def _thought(judged: Judged) -> str:

@@ -172,12 +172,28 @@ def test_films_of_queries_are_written(finished, capsys):
         (["--query", "nothing"], "got 'nothing', which 0 queries of"),
         (["--query", ""], "got '', which 8 queries of"),
         (["--last", "0"], "last: got 0, wanted 1 or more"),
+        (["--last", "2", "--query", "a"], "last: got a number, and --query too"),
         (["--query", "a", "--mistakes"], "wanted one of the two"),
         (["--reward-model", "gone"], "no reward model in gone"),
     ],
 )
 def test_a_film_of_what_is_not_there_is_refused(argv, said, finished, capsys):
     assert said in complaint(["clips", finished, *argv], capsys)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["gold", "--true-reward", "--seed", "-1"], "seed: got -1, wanted 0 or more"),
+        (["gold", "--count", "5"], "count: wanted with --by or --true-reward"),
+        (["gold", "--query", "a", "--answer", "tie", "--seed", "2"], "seed: wanted with --by or"),
+        (["raters", "--seed", "-1"], "seed: got -1, wanted 0 or more"),
+        (["fit", "--threads", "-1"], "threads: got -1, wanted 0 or more"),
+        (["fit", "--answers", "0"], "answers: got 0, and none of the first so many"),
+    ],
+)
+def test_what_does_not_fit_is_refused(argv, said, finished, capsys):
+    assert said in complaint([argv[0], finished, *argv[1:]], capsys)
 
 
 @pytest.mark.parametrize("argv", [["--resume"], [*SMALL, "--resume"], SMALL])

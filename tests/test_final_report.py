@@ -7,10 +7,19 @@ import pytest
 import torch
 
 from envs import make_vec
-from prefrl.feedback import Answer, Comparison, FeedbackStore, Provenance, Query, Segment
+from prefrl.feedback import (
+    Answer,
+    Comparison,
+    FeedbackStore,
+    Provenance,
+    Query,
+    Segment,
+    Viewing,
+)
 from prefrl.final_report import write_report
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import spaces_of
+from prefrl.loop.storyboard import draw
 from prefrl.query_films import tell
 from prefrl.rewards import RewardConfig, RewardModel
 from tests.loop.answered import DOT, config
@@ -87,3 +96,21 @@ def test_a_query_that_nobody_has_answered_is_told_too(run: RunDir) -> None:
     assert story.lines == ("nobody has answered yet",)
     assert [clip.learned for clip in story.clips] == [None, None]
     assert story.clips[0].true == pytest.approx(float(second.true_reward.sum()))
+
+
+@pytest.mark.parametrize("note", ["odd " * 800, "o" * 3000, "both\nmiss\tit"])
+def test_a_long_note_or_one_of_several_lines_makes_no_wide_film(run: RunDir, note: str) -> None:
+    viewing = Viewing(
+        order=(0, 1), key="Left", seconds=1.0, first_frame_seconds=0.1, loops=1.0, speed=1.0,
+        note=note,
+    )  # fmt: skip
+    with FeedbackStore.open(run.path) as store:
+        query = next(store.queries())
+        answer = Answer(
+            id="note", query=query.id, rater="eve", reply=Comparison(choice="tie"), viewing=viewing
+        )
+        store.submit_many([answer])
+        story = tell(store, query, None)
+    picture = draw(story, 0)
+    assert picture.shape[1] < 1600
+    assert note.split()[0][:50] in " ".join(story.lines)

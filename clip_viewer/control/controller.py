@@ -71,6 +71,10 @@ class Controller:
         """Why it ended, if by trouble."""
         self.instructions, self.task = Instructions(version=0, text=""), ""
         self.progress: Progress | None = None
+        self.drafts: dict[str, str] = {}
+        """By query: corrections that are half written; the question comes back."""
+        self.notes: dict[str, str] = {}
+        """By query: what goes with its answer."""
         now = clock()
         self.session = Session(started=now, rested=now)
         self.left_at = now
@@ -200,6 +204,9 @@ class Controller:
         self.screen = Summary(self)
 
     def _fall_asleep(self) -> None:
+        for screen in (self.over, self.screen):
+            if screen is not None:
+                screen.put_aside()
         self._away, self.over = True, None
         self.clerk.call(lambda seat: seat.at.leave(), lambda _: self.shelf.clear())
         self.screen = Pause(self)
@@ -248,10 +255,13 @@ class Controller:
 
         def stored(outcome: str) -> None:
             self.saved = question.stored = True
+            self._forget_drafts(assignment.query.id)
             if assignment.query.purpose != "practice":
                 self.session.count(viewing.seconds, mark)
             if outcome == "stale":
                 self.say("this question was withdrawn; your answer is kept")
+            elif outcome == "extra":
+                self.say("this question had its answer already; yours is kept beside it")
             self.shelf.refill()
             self._ask_progress()
 
@@ -277,10 +287,15 @@ class Controller:
 
     def pass_over(self, item: Item) -> None:
         """To the next one."""
+        self._forget_drafts(item.assignment.query.id)
         self.shelf.done(item)
         self._asked_take = self.clock()
         self.shelf.refill()
         self.go_on()
+
+    def _forget_drafts(self, query: str) -> None:
+        self.drafts.pop(query, None)
+        self.notes.pop(query, None)
 
     def undo(self) -> None:
         """Take back the newest answer, and ask again."""

@@ -8,7 +8,7 @@ from prefrl.feedback import Edit
 
 from .actions import Action, Press
 from .entry import Entry
-from .questions import Given, Question
+from .questions import PROMPT, Given, Question
 from .screen import HELP, LEAVE, hint
 from .shelf import Item
 from .views import EditBody, Flash, Hint, QuestionBody
@@ -43,7 +43,18 @@ class EditQuestion(Question):
             self.entry = Entry(self.original, limit=TEXT_BYTES, lines=True)
             self.entry.cursor = 0
             self._start = self.entry.text  # without what could steer a terminal
+            self._take_up(self.entry)
         super().tick(seconds)
+
+    def _take_up(self, entry: Entry) -> None:
+        """Go on with what was put aside."""
+        draft = self.controller.drafts.get(self.item.assignment.query.id)
+        if draft is not None:
+            entry.text, entry.cursor = draft, len(draft)
+
+    def put_aside(self) -> None:
+        if self.entry is not None:
+            self.controller.drafts[self.item.assignment.query.id] = self.entry.text
 
     def press(self, press: Press) -> None:
         entry = self.entry
@@ -54,13 +65,19 @@ class EditQuestion(Question):
         elif press.action is Action.ENTER:
             self._send(press)
         elif press.action is Action.UNDO and press.key != "Backspace":
-            self.controller.undo()
+            self._undo_answer(entry)
         elif not entry.press(press.action):
             super().press(press)
 
     def type(self, text: str) -> None:
         if self.entry is not None and not self.entry.type(text):
             self.controller.say("no more fits")
+
+    def _undo_answer(self, entry: Entry) -> None:
+        """Of the question before; many press Ctrl+Z to undo what they have typed."""
+        if entry.text != self._start:
+            return self.controller.say("Ctrl Z takes back the answer before: send or skip first")
+        self.controller.undo()
 
     def _send(self, press: Press) -> None:
         assert self.entry is not None
@@ -80,7 +97,7 @@ class EditQuestion(Question):
             text=self.entry.text,
             cursor=self.entry.cursor,
             changed=self.entry.text != self._start,
-            prompt_scroll=self._scroll.get(-1, 0),
+            prompt_scroll=self._scroll.get(PROMPT, 0),
             flash=self.given.flash if self.given else None,
         )
 

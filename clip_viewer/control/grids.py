@@ -187,7 +187,7 @@ class RatingQuestion(Question):
 
     def answers(self) -> tuple[Hint, ...]:
         return (
-            hint("1-9", "9 is best", Action.NUMBER, mark="number", number=self.value),
+            hint("1-9", "9 is best", Action.NUMBER, mark="number"),
             hint("Enter", "send", Action.ENTER, mark="left"),
             hint("Down", "cannot tell", Action.DOWN, mark="cannot"),
         )

@@ -155,6 +155,11 @@ class Waiting(Page):
         progress = self.controller.progress
         if progress is None:
             return "Opening the run."
+        if progress.open and not progress.waiting:
+            return (
+                f"{words(progress.open, 'question')} left, for others: you have had your share. "
+                "You may leave, or wait: what is for you shows by itself."
+            )
         if progress.heartbeat_age is None:
             return (
                 "Everything that was asked is answered, and no trainer is at work here that would "
@@ -304,9 +309,10 @@ class Note(Screen):
         about: str,
         text: str,
         then: Callable[[str], None],
+        aside: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(controller)
-        self.title, self.about, self.then = title, about, then
+        self.title, self.about, self.then, self.aside = title, about, then, aside
         self.entry = Entry(text, limit=NOTE_BYTES, lines=False)
 
     def press(self, press: Press) -> None:
@@ -321,6 +327,10 @@ class Note(Screen):
     def type(self, text: str) -> None:
         if not self.entry.type(text):
             self.controller.say("no more fits into a note")
+
+    def put_aside(self) -> None:
+        if self.aside is not None:
+            self.aside(self.entry.text.strip())
 
     def note(self) -> NoteBody:
         """What lies over the question."""

@@ -18,6 +18,7 @@ from .views import Flash, Hint, Mark, Pane, QuestionBody, Verdict
 if TYPE_CHECKING:
     from .controller import Controller
 
+PROMPT = -1  # its place among the panes
 LEAST_SECONDS = 0.8
 FLASH_SECONDS = 0.25
 NUDGE_SECONDS = 0.6
@@ -54,7 +55,7 @@ class Question(Screen):
         self.item = item
         self.opened = controller.clock()
         self.play: Playback | None = None
-        self.note = ""
+        self.note = controller.notes.get(item.assignment.query.id, "")
         self.given: Given | None = None
         self.stored = False
         self.verdict: Verdict | None = None
@@ -171,7 +172,7 @@ class Question(Screen):
             self.controller.leave()
 
     def _scroll_by(self, press: Press) -> None:
-        everywhere: list[int | None] = [*range(len(self.item.places))]
+        everywhere: list[int | None] = [PROMPT, *range(len(self.item.places))]
         for pane in everywhere if press.place is None else [press.place]:
             self._scroll[pane] = max(self._scroll.get(pane, 0) + press.number, 0)
 
@@ -179,8 +180,11 @@ class Question(Screen):
         self._scroll[place] = min(self._scroll.get(place, 0), most)
 
     def _write_note(self) -> None:
+        def aside(text: str) -> None:
+            self.note = self.controller.notes[self.item.assignment.query.id] = text
+
         def keep(text: str) -> None:
-            self.note = text
+            aside(text)
             self.controller.say("note kept: it goes with your answer" if text else "no note")
 
         self.controller.cover(
@@ -190,6 +194,7 @@ class Question(Screen):
                 about="Stored with your answer.",
                 text=self.note,
                 then=keep,
+                aside=aside,
             )
         )
 
@@ -247,7 +252,7 @@ class Question(Screen):
             guide=self.controller.guide_line,
             panes=tuple(self.pane(place) for place in range(len(self.item.places))),
             prompt=self.item.prompt,
-            prompt_scroll=self._scroll.get(-1, 0),
+            prompt_scroll=self._scroll.get(PROMPT, 0),
             position=None if play is None else round(play.position, 3),
             paused=play is not None and play.paused,
             speed=play.speed if play else 1.0,

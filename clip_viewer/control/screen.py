@@ -33,6 +33,9 @@ class Screen:
     def tick(self, seconds: float) -> None:
         """That much time has passed while this screen was in front."""
 
+    def put_aside(self) -> None:
+        """The rater has gone away: keep what is half written."""
+
     def scroll_limit(self, place: int, most: int) -> None:
         """The window knows how many lines of a text lie below; place -1 is the prompt."""
 

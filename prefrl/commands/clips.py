@@ -12,6 +12,7 @@ from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
+    from prefrl.feedback import FeedbackStore
     from prefrl.rewards import RewardModel
 
 
@@ -26,16 +27,18 @@ class ClipsArgs:
     """Run directory."""
     query: tuple[str, ...] = ()
     """Ids of queries, or how they begin."""
-    last: int = 8
-    """So many: of the newest, or of the mistakes."""
+    last: int | None = None
+    """So many: of the newest, or of the mistakes. Default: 8."""
     mistakes: bool = False
     """The comparisons that the reward model gets wrong most confidently, held out from it."""
     reward_model: Path | None = None
     """Directory of the reward model that looks at them. Default: the run's own."""
 
     def __post_init__(self) -> None:
-        if self.last < 1:
+        if self.last is not None and self.last < 1:
             raise UserError(f"last: got {self.last}, wanted 1 or more")
+        if self.query and self.last is not None:
+            raise UserError("last: got a number, and --query too; wanted one of the two")
         if self.query and self.mistakes:
             raise UserError("query: got some, and --mistakes too; wanted one of the two")
 
@@ -52,17 +55,19 @@ def main(args: list[str], *, prog: str) -> None:
     from prefrl.query_films import named_queries, newest_queries, tell, write_film
 
     set_threads(1)
+    last = 8 if given.last is None else given.last
     with FeedbackStore.open(given.run) as store:
+        _check_shows_clips(store)
         check_drawing(find_task(store.task))
         model = _model(given)
         if given.query:
             queries = named_queries(store, given.query)
         elif given.mistakes:
             assert model is not None, "`_model` refuses that"
-            wrong = certain_mistakes(model, store, store.labels(after=0), count=given.last)
+            wrong = certain_mistakes(model, store, store.labels(after=0), count=last)
             queries = [x.label.query for x in wrong]
         else:
-            queries = newest_queries(store, given.last)
+            queries = newest_queries(store, last)
         if not queries:
             print(
                 "no query to show: nothing was answered yet, or no held-out comparison is mistaken"
@@ -70,6 +75,15 @@ def main(args: list[str], *, prog: str) -> None:
         for query in queries:
             path = given.run / "videos" / "queries" / f"{query.id[:12]}.mp4"
             print(write_film(tell(store, query, model), path))
+
+
+def _check_shows_clips(store: FeedbackStore) -> None:
+    asked = next(store.queries(), None)
+    if asked is not None and store.text(asked.segments[0]) is not None:
+        raise UserError(
+            f"{store.directory} is about texts, of which there are no films: "
+            f"`prefrl export {store.directory}` writes them out"
+        )
 
 
 def _model(given: ClipsArgs) -> RewardModel | None:

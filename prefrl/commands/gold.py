@@ -38,19 +38,26 @@ class GoldArgs:
     """Source: the true reward, where it differs clearly, by a standard deviation of all clips."""
     practice: bool = False
     """Make practice items: the clearest ones."""
-    count: int = 20
-    """At most so many, with --by and --true-reward."""
-    seed: int = 0
-    """Of the choice among what is clear."""
+    count: int | None = None
+    """At most so many, with --by and --true-reward. Default: 20."""
+    seed: int | None = None
+    """Of the choice among what is clear, with the same. Default: 0."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.count <= 1000:
+        if self.count is not None and not 1 <= self.count <= 1000:
             raise UserError(f"count: got {self.count}, wanted 1 to 1000")
+        if self.seed is not None and self.seed < 0:
+            raise UserError(f"seed: got {self.seed}, wanted 0 or more")
         given = [bool(self.query), bool(self.by), self.true_reward]
         if sum(given) > 1:
             raise UserError("source: wanted one of --query, --by and --true-reward")
         if bool(self.query) != bool(self.answer):
             raise UserError("query: wanted together with --answer")
+        for name in ("count", "seed"):
+            if getattr(self, name) is not None and not (self.by or self.true_reward):
+                raise UserError(
+                    f"{name}: wanted with --by or --true-reward, where there is a choice"
+                )
         if self.practice and not any(given):
             raise UserError("practice: wanted with --query, --by or --true-reward")
 
@@ -81,7 +88,8 @@ def _known(store: FeedbackStore, given: GoldArgs) -> list[Known]:
     if not known:
         raise UserError("nothing is clear enough: wanted answers that are no ties, or other clips")
     purpose = "practice" if given.practice else "gold"
-    return chosen(store, known, count=given.count, purpose=purpose, seed=given.seed)  # type: ignore[arg-type]
+    count = 20 if given.count is None else given.count
+    return chosen(store, known, count=count, purpose=purpose, seed=given.seed or 0)  # type: ignore[arg-type]
 
 
 def _list(store: FeedbackStore) -> None:

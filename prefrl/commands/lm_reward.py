@@ -309,8 +309,14 @@ def _by_people(
         if not store.counts()["queries"]:
             ask(store, groups, step=0, gold=task.gold, edit=edit)
             store.set_instructions(EDITED if edit else RATED if len(groups[0][1]) == 1 else CHOSEN)
-        left = store.open_queries()
+        left, asked = store.open_queries(), store.asked_here()
         found, seq = _answers(store, began)
+    if left and not asked and began is None:
+        raise UserError(
+            f"{len(found)} of {len(groups)} answers are there, and the others have been passed "
+            f"over by who saw them: somebody else may answer them (`prefrl rate {run.path}`), or "
+            f"fit on what there is with --store {run.path} and another --out"
+        )
     if left and began is None:
         raise UserError(
             f"{len(found)} of {len(groups)} answers are there: `prefrl rate {run.path}` asks for "

@@ -33,6 +33,10 @@ class RatersArgs:
     seed: int = 0
     """Of the bootstrap behind the intervals."""
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"seed: got {self.seed}, wanted 0 or more")
+
 
 def main(args: list[str], *, prog: str) -> None:
     """Forget, or measure and draw."""

@@ -95,6 +95,8 @@ class Progress:
     """Labels due that nobody has given."""
     waiting: int
     """Open queries that this rater could be given."""
+    open: int
+    """All of them."""
 
 
 class Desk:
@@ -186,7 +188,8 @@ class Desk:
         """
         now = self.clock()
         answer = Answer(
-            id=sha256_of("answer", assignment.token),
+            # one lease may be on two screens, where two sit down under one name
+            id=sha256_of("answer", assignment.token, self.session),
             query=assignment.query.id,
             rater=self.rater,
             reply=reply,
@@ -242,6 +245,7 @@ class Desk:
             heartbeat_age=abs(now - beat.time) if beat else None,
             behind=max(beat.labels_due - labels, 0) if beat else None,
             waiting=self._queue.waiting(self.rater, now=now, cap=cap),
+            open=self._queue.size(),
         )
 
     # ---- inside -----------------------------------------------------------------------

@@ -145,23 +145,28 @@ def _draw_seconds(ax: Axes, raters: Sequence[RaterQuality]) -> None:
 
 def _draw_pace(ax: Axes, raters: Sequence[RaterQuality], labels: Sequence[Label]) -> None:
     """Answers over time, a line for each rater."""
-    styles = ("-", "--", ":", "-.")
+    styles, names = ("-", "--", ":", "-."), []
     for i, one in enumerate(raters):
         times = [x.time for x in labels if x.rater == one.name and x.time is not None]
         if times:
             hours = (np.array(times) - times[0]) / 3600
             counts = np.arange(1, len(times) + 1)
             colour = (BLUE, ORANGE, GREEN, PURPLE)[i % 4]
-            ax.plot(hours, counts, color=colour, ls=styles[i // 4 % 4], label=one.name[:24])
+            ax.plot(hours, counts, color=colour, ls=styles[i // 4 % 4], label=f"rater {i}")
+            names.append(one.name[:24])
     ax.set_title("Answers since each rater's first", loc="left", fontsize=11)
     ax.set_xlabel("hours")
     if ax.lines:
-        ax.legend(fontsize=9, framealpha=0.8, edgecolor="none")
+        legend = ax.legend(fontsize=9, framealpha=0.8, edgecolor="none")
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            text.set_parse_math(False)
+            text.set_text(name)  # as a label, a name that begins with _ would be left out
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def _by_rater(ax: Axes, raters: Sequence[RaterQuality], title: str) -> None:
-    ax.set_yticks(range(len(raters)), [one.name[:24] for one in raters])
+    names = [one.name[:24] for one in raters]
+    ax.set_yticks(range(len(raters)), names, parse_math=False)  # a name may hold a $
     ax.set_ylim(len(raters) - 0.5, -0.5)
     ax.set_title(title, loc="left", fontsize=11)
     ax.spines[["top", "right"]].set_visible(False)

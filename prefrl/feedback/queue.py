@@ -31,7 +31,6 @@ LEASED = """SELECT count(*) FROM lease WHERE lease.query = {id} AND lease.rater 
     AND lease.expires > :now AND lease.granted <= :now + :slack"""
 OLD = """SELECT query FROM queue WHERE policy_step < :step
     AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.query = queue.query
-        AND lease.rater NOT IN (SELECT id FROM pack)
         AND lease.expires > :now AND lease.granted <= :now + :slack)"""
 WANTED = f"""SELECT queue.query FROM queue JOIN query ON query.id = queue.query
     WHERE NOT EXISTS ({DONE_BY_ME.format(id="queue.query")})
@@ -155,7 +154,7 @@ class Queue:
         return int(self._database.rows(ASKED_HERE, given)[0][0])
 
     def older_than(self, step: int, *, now: float) -> list[str]:
-        """Ids of what was asked before this step of the run, is wanted, and on nobody's screen."""
+        """Ids of what was asked before this step of the run, is wanted, and in nobody's hands."""
         rows = self._database.rows(OLD, {"step": step, "now": now, "slack": SLACK})
         return [row[0] for row in rows]
 

@@ -55,4 +55,6 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(count: int) -> None:
     """Threads of torch on the CPU; 0: all cores."""
+    if count < 0:
+        raise UserError(f"threads: got {count}, wanted 0 or more")
     torch.set_num_threads(count or os.cpu_count() or 1)

@@ -228,6 +228,11 @@ def chosen_labels(
             hint = nearest(name, raters) or f"answers are by {', '.join(sorted(raters))}"
             raise UserError(f"without: got {name!r}, who has answered nothing here; {hint}")
     kept = [label for label in found if label.rater not in without]
+    if not kept and answers is not None and changes.seq < store.changes(0).seq:
+        raise UserError(
+            f"answers: got {answers}, and none of the first so many is one to fit on; there are "
+            f"{store.changes(0).seq}"
+        )
     if not kept:
         raise UserError(
             f"{store.directory} holds no answers to fit on: wanted comparisons, rankings, ratings "

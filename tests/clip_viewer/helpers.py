@@ -65,6 +65,8 @@ class FakeDesk:
     left: int = 0
     fails: Exception | None = None
     age: float | None = 4.0
+    for_others: int = 0
+    outcome: str = "ok"
     tokens: itertools.count = field(default_factory=itertools.count)
     leases: dict = field(default_factory=dict)
 
@@ -76,7 +78,7 @@ class FakeDesk:
         if self.fails is not None:
             raise self.fails
         self.answers.append((assignment.query, reply, viewing))
-        return "ok"
+        return self.outcome
 
     def undo(self):
         if not self.answers:
@@ -102,6 +104,7 @@ class FakeDesk:
         return Progress(
             answered=len(self.answers), answered_today=len(self.answers), labels=212, due=280,
             per_hour=300.0, heartbeat_age=self.age, behind=3, waiting=len(self.queries),
+            open=self.for_others + len(self.queries),
         )  # fmt: skip
 
     def _closed(self):

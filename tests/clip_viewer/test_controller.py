@@ -64,6 +64,13 @@ def test_waiting_says_how_the_trainer_is(age, said):
     assert said in r.controller.view().body.paragraphs[0]
 
 
+def test_waiting_says_that_what_is_left_is_for_others():
+    r = room([])
+    r.desk.for_others = 4
+    r.begin()
+    assert "4 questions left, for others" in r.controller.view().body.paragraphs[0]
+
+
 def test_leaving_gives_back_and_sums_up_and_may_be_taken_back():
     r = room(pairs(3)).begin()
     r.answer(LEFT)
@@ -114,6 +121,47 @@ def test_three_idle_minutes_give_the_clips_back_and_any_key_goes_on():
     r.wait(1)
     assert r.screen == "ComparisonQuestion"
     assert r.desk.answers == []
+
+
+def test_what_is_half_written_is_there_again_after_a_pause():
+    r = room([query((0,), form="edit"), *pairs(1)], library=texts("teh cat", "one", "two")).begin()
+    r.wait(1)
+    r.controller.type("no: ")
+    r.tap(Action.NOTE)
+    r.controller.type("a ty")
+    r.wait(181, step=0.5)
+    assert r.screen == "Pause"
+    r.tap(LEFT)
+    r.wait(1)
+    assert r.controller.view().body.text == "no: teh cat"
+    r.tap(Action.NOTE)
+    r.controller.type("po")
+    r.tap(ENTER)
+    r.tap(ENTER, "Ctrl+Return")
+    [(_, reply, viewing)] = r.desk.answers
+    assert (reply, viewing.note) == (Edit(text="no: teh cat"), "a typo")
+    assert (r.controller.drafts, r.controller.notes) == ({}, {})
+
+
+def test_control_z_does_not_take_back_an_answer_while_a_text_is_changed():
+    r = room([*pairs(1), query((2,), form="edit")], library=texts("a", "b", "teh cat")).begin()
+    r.answer(LEFT)
+    r.wait(1)
+    r.controller.type("x")
+    r.tap(Action.UNDO, "Ctrl+z")
+    assert "send or skip first" in r.controller.view().toast
+    assert len(r.desk.answers) == 1
+    r.tap(Action.UNDO, "Backspace")
+    r.tap(Action.UNDO, "Ctrl+z")
+    r.wait(1)
+    assert r.screen == "ComparisonQuestion"
+
+
+def test_an_answer_beside_another_says_so():
+    r = room(pairs(2)).begin()
+    r.desk.outcome = "extra"
+    r.answer(LEFT)
+    assert "kept beside it" in r.controller.view().toast
 
 
 def test_instructions_lie_over_a_question_whose_time_stands_still():
@@ -476,6 +524,14 @@ def test_rating_by_number_or_by_cursor():
     assert [reply for _, reply, _ in r.desk.answers] == [Rating(value=8), Rating(value=1)]
 
 
+def test_the_button_of_the_numbers_sends_no_rating():
+    r = room([query((0,), form="rating")]).begin()
+    r.wait(1)
+    button = next(hint for hint in r.controller.view().hints if hint.cap == "1-9")
+    r.controller.press(button.press)
+    assert r.desk.answers == []
+
+
 @pytest.mark.parametrize("form", ["ranking", "rating"])
 def test_down_says_cannot_tell_for_every_form(form):
     r = room([query((0, 1, 2) if form == "ranking" else (0,), form=form)]).begin()
@@ -493,6 +549,7 @@ def test_texts_are_compared_by_the_same_keys_and_scroll():
     r.controller.press(Press(action=Action.SCROLL, key="mouse", number=3, place=0))
     r.controller.press(Press(action=Action.SCROLL, key="Page Down", number=8))
     assert [pane.scroll for pane in r.controller.view().body.panes] == [11, 8]
+    assert r.controller.view().body.prompt_scroll == 8
     r.controller.front.scroll_limit(1, 0)
     assert [pane.scroll for pane in r.controller.view().body.panes] == [11, 0]
     r.answer(RIGHT)

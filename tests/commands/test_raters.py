@@ -14,6 +14,7 @@ from prefrl.feedback.mirror import Mirror
 from tests.feedback.helpers import filled
 
 EVIL = "<script>alert(1)</script>"
+ODD = "_ann$x_{$"  # what matplotlib would read as a formula, and leave out of a legend
 
 
 def rated(run: Path, *names: str) -> None:
@@ -28,7 +29,7 @@ def rated(run: Path, *names: str) -> None:
 
 
 def test_raters_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rated(tmp_path, "ann", EVIL)
+    rated(tmp_path, "ann", EVIL, ODD)
     assert main(["raters", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "ann" in out

@@ -102,6 +102,26 @@ def test_a_crashed_rater_finds_the_same_queries_in_the_same_places(tmp_path: Pat
         ]
 
 
+def test_two_windows_under_one_name_lose_no_answer(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path, 1)
+    with store, sit(store) as one, sit(store) as other:
+        (mine,), (same,) = one.take(), other.take()
+        assert mine.token == same.token
+        assert one.submit(mine, FIRST, None) == "ok"
+        assert one.submit(mine, FIRST, None) == "dup"  # sent again
+        assert other.submit(same, Comparison(choice="second"), None) == "extra"
+        assert [x.reply.choice for x in store.answers()] == ["first", "second"]  # type: ignore[union-attr]
+        assert [x.reply.choice for x in store.labels(after=0)] == ["first"]  # type: ignore[union-attr]
+
+
+def test_progress_knows_what_is_open_for_others(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path, 3)
+    with store, sit(store) as ann:
+        ann.skip(ann.take(1)[0])
+        ann.submit(ann.take(1)[0], FIRST, None)
+        assert (ann.progress().waiting, ann.progress().open) == (0, 2)  # one in hand, one skipped
+
+
 def test_an_expired_lease_is_free_for_others(tmp_path: Path) -> None:
     store, _ = filled(tmp_path, 1)
     clock = Clock()
@@ -192,14 +212,15 @@ def test_what_is_on_a_raters_screen_is_not_retired_until_they_let_go(tmp_path: P
         store.check()
 
 
-def test_what_a_pack_holds_is_retired(tmp_path: Path) -> None:
+def test_what_a_pack_holds_is_not_retired_until_it_is_due(tmp_path: Path) -> None:
     store, asked = filled(tmp_path)
     with store:
         about = {"id": "1" * 64, "queries": [asked[0].id]}
         with store.writing(answers=False):
             store.register.note_pack(**about, rater="ann", made=0.0)
             store.queue.lend(about["id"], about["queries"], now=0.0, seconds=1e6)
-        assert store.retire(older_than=1000, now=1.0) == 3
+        assert store.retire(older_than=1000, now=1.0) == 2
+        assert store.retire(older_than=1000, now=2e6) == 1
 
 
 def test_only_the_last_twenty_answers_of_this_sitting_can_be_undone(tmp_path: Path) -> None:

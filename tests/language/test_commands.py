@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prefrl.cli import main
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
 from prefrl.commands.lm_source import model_in
 from prefrl.commands.lm_stage import held_out_split
@@ -16,6 +17,7 @@ from prefrl.errors import UserError
 from prefrl.feedback import (
     Answer,
     Comparison,
+    Desk,
     Edit,
     FeedbackStore,
     Query,
@@ -313,6 +315,24 @@ def test_people_are_asked_and_the_same_command_goes_on(sft: Path, tmp_path: Path
         )  # fmt: skip
     run(lm_reward, command, *about)
     assert load_text_reward(tmp_path / "people" / "model").std.item() > 0
+
+
+def test_what_everybody_has_passed_over_is_not_waited_for_in_vain(
+    sft: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "--task reviews --annotator.rater human --annotator.labels 4 --optim.epochs 1"
+    about = ("--model", sft, "--out", tmp_path / "people")
+    with pytest.raises(UserError, match="0 of 4 answers are there: "):
+        run(lm_reward, command, *about)
+    with FeedbackStore.open(tmp_path / "people") as store, Desk(store, rater="ann") as desk:
+        one, *others = desk.take(4)
+        desk.submit(one, Comparison(choice="first"), None)
+        for other in others:
+            desk.skip(other)
+    with pytest.raises(UserError, match=r"1 of 4 answers .* passed over .* --store .*people"):
+        run(lm_reward, command, *about)
+    assert main(["clips", str(tmp_path / "people")]) == 2
+    assert "is about texts, of which there are no films" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,9 @@ class AtariVec(HiddenScoreVectorEnv):
         return Trace(log=log, env=env, start=0, stop=start + steps - 1, lead=start)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Stop the emulator threads."""
+        """Stop the emulators and their threads."""
         self._ale.close()
+        del self._ale.ale  # ale-py 0.12 ends them where its C++ object is deleted, not in close
 
 
 def draw(

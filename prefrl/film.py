@@ -12,7 +12,6 @@ import torch
 from envs import HiddenScoreVectorEnv, Task, make_vec, render_clip
 from prefrl.config import read_toml
 from prefrl.errors import UserError
-from prefrl.loop.hardware import set_threads
 from prefrl.loop.play import Player, load_policy
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.video import write_video
@@ -28,10 +27,12 @@ def open_player(
 ) -> tuple[Player, int]:
     """The newest policy of a run in fresh environments, and the step it comes from.
 
+    Play with one thread of torch's: of a few rows at a time several wait for each other, 80 times
+    longer.
+
     Raises:
         UserError: not a run, or one without a checkpoint.
     """
-    set_threads(1)  # a few rows at a time: more threads wait for each other, 80 times longer
     config = read_toml(directory.config)
     venv = make_vec(config.task, num_envs=num_envs, seed=seed, **config.env.options())
     where = torch.device(device)

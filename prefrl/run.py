@@ -12,7 +12,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from envs import Task, find_task, make_vec
+import torch
+
+from envs import MAX_CLIP_STEPS, Task, find_task, make_vec
 from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
@@ -169,14 +171,17 @@ def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
 
 def _film(directory: RunDir) -> None:
     """Of the final policy, where this machine can draw it."""
+    threads = torch.get_num_threads()
+    set_threads(1)  # as `open_player` wants
     player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False)
     try:
         check_drawing(player.venv.task)
+        log.info("video: %s", record(player, directory.path / "videos" / "final.mp4"))
     except UserError as error:
         log.warning("no video: %s", " ".join(str(error).split()))
-    else:
-        log.info("video: %s", record(player, directory.path / "videos" / "final.mp4"))
-    player.venv.close()
+    finally:
+        player.venv.close()
+        set_threads(threads)
 
 
 def _check(config: TrainConfig, task: Task) -> None:
@@ -187,6 +192,8 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"a segment of {length} steps does not fit into a rollout of {config.rollout_steps}: "
             "raise rollout_steps or lower queries.segment_steps"
         )
+    if length > MAX_CLIP_STEPS:
+        raise UserError(f"queries.segment_steps: got {length}, wanted at most {MAX_CLIP_STEPS}")
     if task.horizon is not None and length > task.horizon:
         raise UserError(
             f"a segment of {length} steps does not fit into an episode of {config.task}, which has "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
 from prefrl.errors import UserError
@@ -33,7 +33,8 @@ class LearnedRewardVecEnv(VecEnv):
         model: fitted to `env`'s observations and actions.
 
     Raises:
-        UserError: the model was fitted to other spaces, or not at all.
+        UserError: the model was fitted to other spaces, or not at all; or sub-environments restart
+            at another moment.
     """
 
     def __init__(self, env: VectorEnv, model: RewardModel) -> None:
@@ -42,16 +43,31 @@ class LearnedRewardVecEnv(VecEnv):
             raise UserError(f"the reward model reads {got}, but the environment gives {wanted}")
         if not model.fitted:
             raise UserError("the reward model was never fitted, so it would reward nothing")
+        mode = env.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            raise UserError(
+                f"the environment restarts its episodes by {mode}: wanted AutoresetMode.SAME_STEP, "
+                "an argument of gymnasium's vector environments, or one of prefrl.make_vec"
+            )
         self.env, self.model = env, model
         self.render_mode = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._observation = np.empty(0)
         self._actions = np.empty(0)
+        self._played = 0
 
     def reset(self) -> np.ndarray:
-        """First observations: [B, *obs]; pixels uint8 [B, C, H, W]."""
+        """First observations: [B, *obs]; pixels uint8 [B, C, H, W].
+
+        Without a seed of its own a later reset begins elsewhere than the ones before it, where
+        the environment knows how (`reset_at`): `learn` resets at every call.
+        """
         seed = self._seeds[0]  # one for all: sub-environments derive theirs from it
-        self._observation = self.env.reset(seed=seed)[0]
+        options = self._options[0] or None
+        if seed is None and options is None and hasattr(self.env, "reset_at"):
+            self._observation = self.env.reset_at(self._played)
+        else:
+            self._observation, self._played = self.env.reset(seed=seed, options=options)[0], 0
         self._reset_seeds()
         self._reset_options()
         return self._observation
@@ -63,6 +79,7 @@ class LearnedRewardVecEnv(VecEnv):
     def step_wait(self) -> Any:
         """Observations [B, *obs], learned rewards [B], ends [B], infos."""
         before = self._observation.copy()
+        self._played += self.num_envs
         following, _, terminated, truncated, about = self.env.step(self._actions)
         self._observation = following
         infos = [self._info(env, terminated, truncated, about) for env in range(self.num_envs)]

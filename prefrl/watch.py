@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from prefrl.errors import UserError
 from prefrl.film import draw, frame_stride
 from prefrl.loop.play import Player
 
@@ -54,15 +53,12 @@ class Window:
     def __init__(self, *, title: str, fps: float) -> None:
         import pygame
 
+        from clip_viewer.show.display import open_display
+
         self._pygame, self._fps, self._clock = pygame, fps, pygame.time.Clock()
         self._screen: pygame.Surface | None = None
         self._paused = False
-        try:
-            pygame.display.init()
-        except pygame.error as error:
-            raise UserError(
-                f"no window can be opened here ({error}): use --record FILE.mp4"
-            ) from None
+        open_display("use --record FILE.mp4")
         pygame.display.set_caption(title)
 
     def show(self, frame: np.ndarray) -> bool:

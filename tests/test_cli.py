@@ -67,6 +67,10 @@ def complaint(argv, capsys):
             ["train", "Reacher-v5", "--queries.segment-steps", "60"],
             "does not fit into an episode of Reacher-v5, which has 50",
         ),
+        (
+            ["train", "ALE/Pong-v5", "--queries.segment-steps", "2001", "--rollout-steps", "2001"],
+            "queries.segment_steps: got 2001, wanted at most 2000",
+        ),
         (["train", "prefrl/Dot-v0", "--model.stride", "99"], "model.stride: got 99, wanted at"),
         (["train", "Reacher-v5", "--num-envs", "1"], "ppo.minibatches: got 32, wanted at most 25"),
         (["train", "prefrl/Dot-v0", "--queries.segment-steps", "0"], "wanted 1 or more"),
@@ -273,6 +277,11 @@ def test_eval_prints_mean_interval_and_n(finished, capsys):
 def test_watch_plays_in_a_window(finished, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     assert main(["watch", str(finished), "--seconds", "0.3"]) == 0
+
+
+def test_watch_needs_a_time_that_ends(finished, capsys):
+    said = complaint(["watch", finished, "--seconds", "inf", "--record", "a.mp4"], capsys)
+    assert "seconds: got inf, wanted a number above 0" in said
 
 
 def test_watch_records_instead(finished, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Stable-baselines3 trains on a learned reward, and sees nothing of the true one."""
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -107,3 +108,25 @@ def test_a_model_of_other_spaces_or_unfitted_is_refused():
     model.fitted = False
     with pytest.raises(prefrl.UserError, match="never fitted"):
         LearnedRewardVecEnv(dot, model)
+
+
+def test_later_resets_begin_elsewhere():
+    venv = wrapped("prefrl/Dot-v0", 2)
+    first = venv.reset().copy()
+    venv.step(np.zeros(2, np.int64))
+    second = venv.reset().copy()
+    assert not np.array_equal(first, second)
+    assert np.array_equal(wrapped("prefrl/Dot-v0", 2).reset(), first)
+
+
+def test_options_reach_the_environment():
+    venv = wrapped("prefrl/Dot-v0", 2)
+    venv.set_options({"wind": 1})
+    with pytest.raises(ValueError, match=r"takes no options here; got \['wind'\]"):
+        venv.reset()
+
+
+def test_episodes_that_restart_at_another_moment_are_refused():
+    env = gymnasium.make_vec("Pendulum-v1", num_envs=2, vectorization_mode="sync")
+    with pytest.raises(prefrl.UserError, match=r"wanted AutoresetMode\.SAME_STEP"):
+        LearnedRewardVecEnv(env, random_model(env))

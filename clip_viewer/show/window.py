@@ -10,6 +10,7 @@ from ..control.actions import Action
 from ..control.controller import Controller
 from ..control.views import View
 from . import clips, theme
+from .display import open_display
 from .drag import Drag
 from .keys import key_name, press_of, wheel
 from .pads import Pads
@@ -34,12 +35,7 @@ class Window:
         self, controller: Controller, *, scale: float = 1.0, size: tuple[int, int] | None = None
     ) -> None:
         check_pygame()
-        try:
-            pygame.display.init()  # not pygame.init, which opens a sound device too
-        except pygame.error as error:
-            raise UserError(
-                f"no window can be opened here ({error}): a display is needed, or a rating pack"
-            ) from None
+        open_display("a display is needed, or a rating pack")
         pygame.font.init()
         self.controller, self.scale = controller, scale
         self._size, self._full, self._hidden = size or _size_here(), False, False

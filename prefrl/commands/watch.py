@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,8 @@ class WatchArgs:
     """Always take the likeliest action, instead of drawing one as in training."""
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not self.seconds > 0:
-            raise UserError(f"seconds: got {self.seconds}, wanted more than 0")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UserError(f"seconds: got {self.seconds}, wanted a number above 0")
         if self.seed < 0:
             raise UserError(f"seed: got {self.seed}, wanted 0 or more")
         if self.record is not None and self.record.suffix != ".mp4":
@@ -40,9 +41,11 @@ def main(args: list[str], *, prog: str) -> None:
     given = parse(WatchArgs, args, prog=prog)
 
     from prefrl.film import check_drawing, open_player, record
+    from prefrl.loop.hardware import set_threads
     from prefrl.loop.rundir import RunDir
     from prefrl.watch import show
 
+    set_threads(1)
     run = RunDir.existing(given.run)
     player, step = open_player(run, num_envs=1, seed=given.seed, greedy=given.greedy)
     check_drawing(player.venv.task)

@@ -57,4 +57,11 @@ def set_threads(count: int) -> None:
     """Threads of torch on the CPU; 0: all cores."""
     if count < 0:
         raise UserError(f"threads: got {count}, wanted 0 or more")
-    torch.set_num_threads(count or os.cpu_count() or 1)
+    torch.set_num_threads(count or _cores())
+
+
+def _cores() -> int:
+    """Those that this process may use: `taskset` and batch systems give some of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

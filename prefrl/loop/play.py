@@ -134,8 +134,9 @@ def estimate(values: np.ndarray) -> Estimate:
     (1.0, 0.0, 1.0, 1.0, 3)
     """
     n = len(values)
-    draws = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
-    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
+    rng = np.random.default_rng(0)
+    means = [values[rng.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
+    low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(
         mean=float(values.mean()),
         std=float(values.std(ddof=1)) if n > 1 else 0.0,

@@ -1,6 +1,7 @@
 """`prefrl rate` from the command line to the database, without a display."""
 
 import sqlite3
+import sys
 import time
 from contextlib import closing
 
@@ -242,6 +243,14 @@ def test_without_a_display_it_says_so(run, monkeypatch, capsys):
     monkeypatch.setenv("SDL_VIDEODRIVER", "nonesuch")
     assert main(["rate", str(run), "--name", "ann"]) == 2
     assert "no window can be opened here" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+def test_a_window_that_nobody_would_see_is_refused(run, monkeypatch, capsys):
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["rate", str(run), "--name", "ann"]) == 2
+    assert "no window can be opened here (no display)" in capsys.readouterr().err
 
 
 def test_a_cap_is_kept_by_the_desk(run, monkeypatch):

@@ -1,6 +1,7 @@
 """Every task keeps the promises of `HiddenScoreVectorEnv`."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -257,3 +258,17 @@ def test_scrambling_the_true_reward_changes_nothing_that_the_agent_sees(task, mo
     monkeypatch.setattr(venv, "_advance", lambda *a: replace(advance(*a), true_reward=NOISE))
     assert seen() == honest
     venv.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
+def test_a_closed_game_leaves_no_threads():
+    def threads():
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    make_vec("ALE/Pong-v5", num_envs=2, seed=0).close()  # what starts once only has started
+    before = threads()
+    venv = make_vec("ALE/Pong-v5", num_envs=2, seed=0)
+    venv.reset_at(0)
+    assert threads() > before
+    venv.close()
+    assert threads() == before

@@ -1,0 +1,30 @@
+"""Threads and devices."""
+
+import os
+
+import pytest
+import torch
+
+from prefrl.errors import UserError
+from prefrl.loop.hardware import set_threads
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux tells")
+def test_all_cores_are_those_that_the_process_may_use(threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5, 6})
+    set_threads(0)
+    assert torch.get_num_threads() == 3
+    set_threads(2)
+    assert torch.get_num_threads() == 2
+
+
+def test_fewer_threads_than_none_are_refused(threads):
+    with pytest.raises(UserError, match="threads: got -1, wanted 0 or more"):
+        set_threads(-1)

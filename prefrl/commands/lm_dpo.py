@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
-from prefrl.commands.lm_source import check_positions, limits_for, load_policy
+from prefrl.commands.lm_source import check_positions, limits_for, load_policy, refuse_idle
 from prefrl.commands.lm_stage import (
     began_with,
     default_directory,
@@ -82,9 +82,11 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
 
-    policy, tokenizer = load_policy(config.model, offline=config.offline)
     task = task_of_labels(config.task, config.data, config.store)
     limits = limits_for(config.limits, task)
+    if task is None:
+        refuse_idle("annotator", config.annotator, AnnotatorConfig(), why="the labels are there")
+    policy, tokenizer = load_policy(config.model, offline=config.offline)
     check_positions(policy, limits)
     if config.annotator.rater == "human":
         raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")
@@ -134,12 +136,18 @@ def _thumbs(
     config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, began: int | None
 ) -> tuple[list[list[Thumb]], int | None]:
     """Row by row, or label by label; and of a store the `seq` up to which it was read."""
+    from prefrl.feedback import Rating
     from prefrl.language.data import chat_template, read_thumb_rows
 
     if config.data is not None:
         found, seq = read_thumb_rows(config.data, template=chat_template(tokenizer)), None
     else:
         labels, seq = _labels(config, task, policy, tokenizer, began)
+        if any(isinstance(label.verdict, Rating) for label in labels):
+            raise UserError(
+                "kto: got ratings, which do not say what is good and what bad; wanted preferences, "
+                "rankings, or a file with prompt, completion and label"
+            )
         found = [thumbs_of(label) for label in labels]
     if not any(found):
         raise UserError("kto: got no decided preference, wanted at least one")

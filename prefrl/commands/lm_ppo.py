@@ -263,7 +263,11 @@ class Judgement:
             return cls(learned=None, tokenizer=None, task=task)
         where = model_in(config.reward)
         reads = load_tokenizer(where, offline=config.offline)
-        same = reads.backend.get_vocab() == tokenizer.backend.get_vocab()
+        same = reads.backend.get_vocab() == tokenizer.backend.get_vocab() and (
+            reads.eos,
+            reads.bos,
+            reads.pad,
+        ) == (tokenizer.eos, tokenizer.bos, tokenizer.pad)
         return cls(
             learned=load_text_reward(Path(where)),
             tokenizer=None if same else reads,

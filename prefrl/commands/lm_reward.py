@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefrl.commands.lm_source import check_positions, limits_for, load_policy
+from prefrl.commands.lm_source import check_positions, limits_for, load_policy, refuse_idle
 from prefrl.commands.lm_stage import (
     began_with,
     default_directory,
@@ -151,6 +151,12 @@ def reward(config: RewardStageConfig, out: Path) -> None:
 
     task = task_of_labels(config.task, config.data, config.store)
     limits = limits_for(config.limits, task)
+    if task is None:
+        refuse_idle("annotator", config.annotator, AnnotatorConfig(), why="the labels are there")
+    if not config.reward.normalise:
+        default = RewardStageConfig().reference_samples
+        why = "reward.normalise is off"
+        refuse_idle("reference_samples", config.reference_samples, default, why=why)
     policy, tokenizer = load_policy(config.model, offline=config.offline)
     check_positions(policy, limits)
     people = task is not None and config.annotator.rater == "human"

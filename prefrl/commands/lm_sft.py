@@ -10,6 +10,7 @@ from prefrl.commands.lm_source import (
     check_positions,
     limits_for,
     load_policy,
+    refuse_idle,
     task_or_data,
 )
 from prefrl.commands.lm_stage import (
@@ -85,6 +86,9 @@ def sft(config: SftConfig, out: Path) -> None:
     if config.demonstrations < 1:
         raise UserError(f"demonstrations: got {config.demonstrations}, wanted 1 or more")
     task = task_or_data(config.task, config.data)
+    if task is None:
+        default = SftConfig().demonstrations
+        refuse_idle("demonstrations", config.demonstrations, default, why="all of data are read")
     limits = limits_for(config.limits, task)
     model, tokenizer = load_policy(
         config.model, offline=config.offline, new=config.new, task=task, seed=config.optim.seed

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,8 @@ def load_policy(
             positions=new.positions, seed=seed,
         )  # fmt: skip
         return model, tokenizer
+    if new is not None:
+        refuse_idle("new", new, ModelArgs(), why=f"{path} is there already")
     where = model_in(path)
     tokenizer = load_tokenizer(where, offline=offline)
     return load_model(where, tokenizer, offline=offline), tokenizer
@@ -124,11 +126,31 @@ def task_or_data(task: str, data: Path | None) -> TextTask | None:
 
 def limits_for(limits: Limits, task: TextTask | None) -> Limits:
     """A task knows how long its texts are; the rare one beyond is left out and counted."""
-    if task is None:
-        return limits
     from prefrl.language.encoded import Limits
 
+    if task is None:
+        return limits
+    refuse_idle("limits", limits, Limits(), why=f"the task {task.name} has its own")
+
     return Limits(max_prompt=task.max_prompt, max_completion=task.max_completion, too_long="drop")
+
+
+def refuse_idle(name: str, given: object, default: object, *, why: str) -> None:
+    """Settings that would do nothing are refused, or somebody would wonder why they do.
+
+    Args:
+        name: of a setting, or of a table of them.
+        why: they do nothing.
+
+    Raises:
+        UserError: the first that differs from its default.
+    """
+    if is_dataclass(given):
+        for one in fields(given):
+            inside = getattr(given, one.name), getattr(default, one.name)
+            refuse_idle(f"{name}.{one.name}", *inside, why=why)
+    elif given != default:
+        raise UserError(f"{name}: got {given}, but {why}: it has no effect")
 
 
 def check_positions(model: nn.Module, limits: Limits) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from prefrl.errors import UserError
@@ -80,10 +81,12 @@ class LanguageConfig:
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
         for name in ("beta", "pretraining", "lora_rank"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
-        if not self.temperature > 0:
-            raise UserError(f"temperature: got {self.temperature}, wanted more than 0")
+        for name in ("temperature", "lora_alpha"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
+        self._check_idle()
         if self.kl_target is not None and not self.kl_target > 0:
             raise UserError(f"kl_target: got {self.kl_target}, wanted more than 0 nats")
         if self.kl_target is not None and not self.beta:
@@ -110,11 +113,31 @@ class LanguageConfig:
                 f"ppo.normalise: got minibatch, with {self.advantage}, whose groups a minibatch "
                 "parts; wanted rollout or none"
             )
+        if not math.isfinite(self.missing_eos_value):
+            raise UserError(f"missing_eos_value: got {self.missing_eos_value}, wanted a number")
+        if self.missing_eos == "replace" and self.missing_eos_value > 0:
+            raise UserError(
+                f"missing_eos_value: got {self.missing_eos_value}, wanted 0 or less: to put a "
+                "positive value in place of the score would reward endless completions"
+            )
         if self.missing_eos == "subtract" and self.missing_eos_value < 0:
             raise UserError(
                 f"missing_eos_value: got {self.missing_eos_value}, wanted 0 or more: to subtract "
                 "a negative value would reward endless completions"
             )
+
+    def _check_idle(self) -> None:
+        """Settings without effect are refused, or somebody would wonder why they have none."""
+        idle = {
+            "kl_horizon": self.kl_target is None and "no kl_target, to which beta is steered",
+            "missing_eos_value": self.missing_eos == "keep" and "missing_eos keep",
+            "lora_alpha": not self.lora_rank and "lora_rank 0",
+            "pretraining_batch": not self.pretraining and "pretraining 0",
+        }
+        defaults = {f.name: f.default for f in fields(self)}
+        for name, why in idle.items():
+            if why and getattr(self, name) != defaults[name]:
+                raise UserError(f"{name}: got {getattr(self, name)}, with {why}: it has no effect")
 
     @property
     def missing_eos_rule(self) -> MissingEOS:

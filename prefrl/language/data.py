@@ -44,7 +44,11 @@ LABELS = (
     ("prompt", "completions", "ranking"),
     ("prompt", "completion", "rating"),
 )
-THUMBS = (("prompt", "completion", "label"), ("prompt", "chosen", "rejected"))
+THUMBS = (
+    ("prompt", "completion", "label"),
+    ("prompt", "chosen", "rejected"),
+    ("chosen", "rejected"),
+)
 PROMPTS = (("prompt",), ("messages",))
 
 
@@ -227,7 +231,15 @@ def _by_row(
     """All rows through `one`, whose complaints get the row's number."""
     where = source if isinstance(source, str | Path) else "the dataset"
     found: list[list[T]] = []
+    if isinstance(source, Mapping):
+        raise UserError(
+            f"the dataset: got a mapping of {', '.join(map(str, source))}; wanted one of its parts"
+        )
     for number, row in enumerate(rows_of(source)):
+        if not isinstance(row, Mapping):
+            raise UserError(
+                f"{where}, row {number}: got {type(row).__name__}, wanted columns by name"
+            )
         present = {k: v for k, v in row.items() if v is not None}
         if not any(set(wanted) <= set(present) for wanted in columns):
             raise UserError(f"{where}, row {number}: {_wrong_columns(present, columns)}")
@@ -328,7 +340,10 @@ def _ranking(prompt: str, completions: Any, ranking: Any, rater: str) -> TextLab
 
 def _rating(prompt: str, row: Row, rater: str) -> TextLabel:
     completion = Completion(text=_completion(row, "completion"))
-    verdict = Rating(value=row["rating"])
+    value = row["rating"]
+    if isinstance(value, float) and value.is_integer():  # a column with gaps is one of floats
+        value = int(value)
+    verdict = Rating(value=value)
     return TextLabel(prompt=prompt, completions=(completion,), verdict=verdict, rater=rater)
 
 

@@ -9,9 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from prefrl.language.models import completion_logits, next_token_logp
+from prefrl.language.models import completion_logits, next_token_logp, rows_at_once
 from prefrl.language.policy import LanguagePolicy
 from prefrl.language.terms import TextExperience
+from prefrl.language.tokens import Completions, until_eos
 
 SURE = 6.0  # standard errors; in log-likelihood SURE**2 / 2, the same for a normal distribution
 TEMPERATURES = torch.linspace(math.log(0.1), math.log(4.0), 38).exp().tolist()
@@ -41,15 +42,13 @@ class Finding:
 
 def examine(
     policy: LanguagePolicy,
-    experience: TextExperience,
     figures: dict[str, float],
     *,
     target: float | None,
 ) -> list[Finding]:
-    """After an update: KL, ratio and place of the reward.
+    """After an update: KL and ratio.
 
     Args:
-        experience: with the reward terms added.
         figures: of the update.
         target: KL in nats per sequence that beta is steered to, if it is.
     """
@@ -57,9 +56,27 @@ def examine(
         _negative_kl(figures),
         _exploding_kl(figures, target),
         _ratio(policy, figures),
-        reward_on_padding(experience),
     ]
     return [finding for finding in found if finding is not None]
+
+
+def reward_on_padding(texts: Completions, eos: int) -> Finding | None:
+    """Do completions go on after their end, where the score would be put?"""
+    beyond = texts.mask & ~until_eos(texts.completion, eos)
+    if not beyond.any():
+        return None
+    row, step = beyond.nonzero()[0].tolist()
+    return Finding(
+        name="reward_on_padding",
+        what=(
+            f"{int(beyond.any(1).sum().item())} completions go on after their end token, the first "
+            f"of them number {row} at token {step}"
+        ),
+        why=(
+            "the score would be put on what comes last there, which is padding: let the mask end "
+            "with the first end token (`prefrl.language.tokens.until_eos`)"
+        ),
+    )
 
 
 def sampling(policy: LanguagePolicy, experience: TextExperience) -> list[Finding]:
@@ -123,7 +140,8 @@ class _Drawn:
     def of(cls, policy: LanguagePolicy, experience: TextExperience) -> Self:
         """The first completions."""
         texts: Any = experience.rollout.inputs
-        texts = texts.rows(torch.arange(min(ROWS, len(texts)), device=policy.device))
+        most = rows_at_once(policy.model, tokens=texts.mask.shape[1], most=ROWS)
+        texts = texts.rows(torch.arange(min(most, len(texts)), device=policy.device))
         with torch.no_grad(), policy.arithmetic():
             logits = completion_logits(policy.model, texts).logits
         return cls(
@@ -219,22 +237,4 @@ def _ratio(policy: LanguagePolicy, figures: dict[str, float]) -> Finding | None:
         name="ratio",
         what=f"before anything was learned the ratio is off 1 by {deviation:.2g} on average",
         why=cause,
-    )
-
-
-def reward_on_padding(experience: TextExperience) -> Finding | None:
-    """Is there reward where nothing was said?"""
-    rollout = experience.rollout
-    on_padding = (~rollout.mask) & (rollout.reward != 0)
-    if not on_padding.any():
-        return None
-    row, step = on_padding.nonzero()[0].tolist()
-    last = int(rollout.mask[row].sum().item()) - 1
-    return Finding(
-        name="reward_on_padding",
-        what=(
-            f"{int(on_padding.sum().item())} padding tokens have a reward, the first in completion "
-            f"{row} at token {step}, where its last one is {last}"
-        ),
-        why="no loss sees padding, so it is lost: put the score on the last real token, EOS",
     )

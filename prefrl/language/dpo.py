@@ -16,8 +16,10 @@ ref e^(r / beta) / Z; on deterministic answers it has none, and only stopping ea
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from prefrl.errors import UserError
 from prefrl.feedback import Rating
 from prefrl.language.encoded import Encoded, flat
-from prefrl.language.models import logprobs
+from prefrl.language.models import logprobs, rows_at_once
 from prefrl.language.optimise import Sums, Units
 from prefrl.language.reward import EncodedLabels
 from prefrl.language.verdicts import (
@@ -38,6 +40,7 @@ from prefrl.language.verdicts import (
 )
 
 CHUNK = 256  # completions a forward of the reference
+USED_BY = {"noise": ("cdpo", "robust"), "good_weight": ("kto",), "bad_weight": ("kto",)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,16 @@ class DirectConfig:
             raise UserError(f"beta: got {self.beta}, wanted more than 0")
         if not 0 <= self.noise < 0.5:
             raise UserError(f"noise: got {self.noise}, wanted 0 to below .5")
+        for name in ("good_weight", "bad_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        defaults = {f.name: f.default for f in fields(self)}
+        for name, users in USED_BY.items():
+            if self.loss not in users and getattr(self, name) != defaults[name]:
+                raise UserError(
+                    f"{name}: got {getattr(self, name)}, with {self.loss}: it has no effect; "
+                    f"wanted {' or '.join(users)}"
+                )
         if self.rankings != "pairs" and self.loss != "dpo":
             raise UserError(f"rankings: {self.loss} is defined on pairs; wanted rankings = pairs")
 
@@ -108,7 +121,8 @@ def kto_loss(log_ratio: Tensor, good: Tensor, baseline: Tensor, config: DirectCo
 def sequence_logp(model: nn.Module, texts: Encoded) -> Tensor:
     """[C] log-probability of every completion, summed over its tokens."""
     device = next(model.parameters()).device
-    parts = torch.arange(len(texts)).split(CHUNK)
+    longest = max(len(completion) for completion in texts.completions)
+    parts = torch.arange(len(texts)).split(rows_at_once(model, tokens=longest, most=CHUNK))
     sums = [logprobs(model, texts.batch(flat(part)).to(device)).sum(1) for part in parts]
     return torch.cat(sums)
 
@@ -186,7 +200,7 @@ class KtoObjective:
     """KTO on completions found good or bad.
 
     z0 is estimated on the batch from completions of other prompts, which the policy has not
-    learned for these: each completion is read once more after the next example's prompt.
+    learned for these: each completion is read once more after the next prompt that is another.
     """
 
     def __init__(
@@ -209,9 +223,8 @@ class KtoObjective:
     def shared(self, index: Tensor) -> KtoShared:
         """Units are completions."""
         chosen = flat(index)
-        prompts = [self.texts.prompts[i] for i in chosen]
         mismatched = Encoded(
-            prompts=[*prompts[1:], prompts[0] if len(chosen) > 1 else self._other(prompts[0])],
+            prompts=self._others([self.texts.prompts[i] for i in chosen]),
             completions=[self.texts.completions[i] for i in chosen],
             pad=self.texts.pad,
         )
@@ -223,9 +236,14 @@ class KtoObjective:
             good=int(self.good[index].sum()),
         )
 
-    def _other(self, prompt: Sequence[int]) -> Sequence[int]:
-        """Another prompt, if there is any."""
-        return next((other for other in self.texts.prompts if other != prompt), prompt)
+    def _others(self, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """For each the next one of the batch that differs, or of all the data, if there is any."""
+        n, found = len(prompts), []
+        for i, prompt in enumerate(prompts):
+            following = (prompts[(i + k) % n] for k in range(1, n))
+            candidates = itertools.chain(following, self.texts.prompts)
+            found.append(next((other for other in candidates if other != prompt), prompt))
+        return found
 
     def sums(self, index: Tensor, shared: KtoShared) -> Sums:
         """Loss, and mean implied rewards of good and of bad ones, where there are any."""

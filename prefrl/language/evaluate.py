@@ -18,7 +18,7 @@ from prefrl.errors import UserError
 from prefrl.language.collect import generate
 from prefrl.language.encoded import Encoded
 from prefrl.language.estimates import Estimate, mean_of, win_rate, win_rate_at_matched_length
-from prefrl.language.models import logprobs
+from prefrl.language.models import logprobs, rows_at_once
 from prefrl.language.policy import Sampling
 from prefrl.language.records import Completion
 from prefrl.language.sft import language_loss
@@ -116,7 +116,8 @@ def sequence_kl(
     """[B] log pi(y) - log ref(y) in nats: its mean over samples of pi estimates KL(pi || ref)."""
     about = {"temperature": sampling.temperature or 1.0, "never_said": sampling.never_said}
     gaps = []
-    for part in torch.arange(len(texts), device=texts.mask.device).split(CHUNK):
+    some = rows_at_once(model, tokens=texts.mask.shape[1], most=CHUNK)
+    for part in torch.arange(len(texts), device=texts.mask.device).split(some):
         rows = texts.rows(part)
         now, before = logprobs(model, rows, **about), logprobs(reference, rows, **about)  # type: ignore[arg-type]
         gaps.append((now - before).sum(1))

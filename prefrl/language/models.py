@@ -20,6 +20,8 @@ from prefrl.language.tokenizer import Tokenizer
 from prefrl.language.tokens import Completions, at_end
 from prefrl.ppo import whole
 
+LOGITS = 2**26  # numbers of float32
+
 
 def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False) -> nn.Module:
     """A causal language model in float32, without dropout, by local path or name.
@@ -185,6 +187,19 @@ def read(model: nn.Module, texts: Completions, **options: Any) -> Any:
         use_cache=False,
         **options,
     )
+
+
+def rows_at_once(model: Any, *, tokens: int, most: int) -> int:
+    """Completions of one forward: `most`, or as many as have 256 MB of logits.
+
+    >>> from types import SimpleNamespace
+    >>> rows_at_once(SimpleNamespace(config=SimpleNamespace(vocab_size=50_000)), tokens=512, most=9)
+    2
+
+    Args:
+        tokens: of the longest completion.
+    """
+    return max(min(most, LOGITS // (tokens * model.config.vocab_size)), 1)
 
 
 def next_token_logp(

@@ -107,7 +107,7 @@ class Beta:
         """Steer by the mean KL per sequence of `episodes` completions."""
         if self.target is not None:
             error = min(max(kl / self.target - 1, -0.2), 0.2)
-            self.value *= 1 + error * episodes / self.horizon
+            self.value *= 1 + error * min(episodes / self.horizon, 1.0)  # or it may turn negative
 
 
 def checked_scores(scores: Any, *, rows: int, device: torch.device) -> Tensor:

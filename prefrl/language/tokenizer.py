@@ -114,7 +114,9 @@ def load_tokenizer(path: str | Path, *, offline: bool = False) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
-        backend = AutoTokenizer.from_pretrained(str(path), local_files_only=offline)
+        backend = AutoTokenizer.from_pretrained(
+            str(path), local_files_only=offline, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer at {str(path)!r}: wanted a folder with tokenizer.json, or a name that "

@@ -166,6 +166,19 @@ def joined(parts: Sequence[Completions], *, pad: int) -> Completions:
     )
 
 
+def check_padding(texts: Prompts | Completions) -> None:
+    """Is padding where the models take it to be?
+
+    Raises:
+        UserError: prompts are padded on the right, as tokenizers do by themselves, completions on
+            the left, or there are gaps.
+    """
+    prompts = texts.prompts if isinstance(texts, Completions) else texts
+    _check_side(prompts.mask.flip(1), "prompt", "left")
+    if isinstance(texts, Completions):
+        _check_side(texts.mask, "completion", "right")
+
+
 def until_eos(completion: Tensor, eos: int) -> Tensor:
     """[B, T] ids -> [B, T] bool, True up to and including the first EOS.
 
@@ -206,6 +219,17 @@ def _padded(rows: Sequence[Sequence[int]], *, pad: int, left: bool) -> tuple[Ten
         ids[i, where] = torch.tensor(list(row))
         mask[i, where] = True
     return ids, mask
+
+
+def _check_side(mask: Tensor, what: str, side: str) -> None:
+    """[B, width], True first and then False, in the order from the end without padding."""
+    good = mask[:, 0] & (mask[:, 1:] <= mask[:, :-1]).all(1)
+    if not good.all():
+        row = int((~good).nonzero()[0].item())
+        raise UserError(
+            f"{what} {row}: got padding elsewhere than on the {side}, or nothing else; wanted "
+            f"{what}s padded on the {side} (prefrl.language.tokens)"
+        )
 
 
 def _refuse_empty(rows: Sequence[Sequence[int]], what: str) -> None:

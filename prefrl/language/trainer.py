@@ -50,7 +50,7 @@ from prefrl.language.terms import (
     whitened,
 )
 from prefrl.language.tokenizer import Tokenizer
-from prefrl.language.tokens import Completions, Prompts
+from prefrl.language.tokens import Completions, Prompts, check_padding
 from prefrl.loop.checkpoint import (
     load_optimiser,
     newest_checkpoint,
@@ -159,6 +159,7 @@ class LanguageTrainer:
         given = None if isinstance(prompts, Prompts) else texts_of(prompts)
         if not isinstance(prompts, Prompts):
             prompts = self.tokenizer.prompts(prompts)
+        check_padding(prompts)
         share = self.processes.share(torch.arange(len(prompts)))
         if self.processes.count * len(share) != len(prompts):
             raise UserError(
@@ -187,8 +188,10 @@ class LanguageTrainer:
         They must be drawn from the policy as it is, at `config.temperature` and untruncated;
         the doctor says so if they were not. Those of one prompt stand next to each other.
         """
+        check_padding(texts)
+        on_padding = doctor.reward_on_padding(texts, self.tokenizer.eos)
         experience = self.read(texts)
-        self._report(doctor.sampling(self.policy, experience))
+        self._report([on_padding] if on_padding else doctor.sampling(self.policy, experience))
         return experience
 
     def read(self, texts: Completions) -> TextExperience:
@@ -229,7 +232,7 @@ class LanguageTrainer:
         figures = kl_figures(experience) | speech_figures(experience, scores) | terms
         figures["lm/beta"] = self.beta.value
         figures |= self.ppo.update(rollout, progress=self.step / self.config.updates)
-        self._report(doctor.examine(self.policy, experience, figures, target=self.config.kl_target))
+        self._report(doctor.examine(self.policy, figures, target=self.config.kl_target))
         self.beta.observe(figures["lm/kl"], episodes=len(scores))
         self.step += 1
         return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -67,6 +68,7 @@ class PPO:
             if self._moved_too_far(figures[-1]):
                 break
         names, means = self.gradient.names, torch.stack(figures).mean(0).tolist()
+        _check_finite(dict(zip(names, means, strict=True)), lr=lr)
         explained = _explained_variance(batch)
         return {
             **{f"ppo/{name}": mean for name, mean in zip(names, means, strict=True)},
@@ -126,3 +128,18 @@ def _explained_variance(batch: Batch) -> float:
     """1 - Var(returns - value) / Var(returns): 1 a perfect critic, below 0 a harmful one."""
     returns, value = batch.returns[batch.mask], batch.value[batch.mask]
     return (1 - (returns - value).var() / returns.var().clamp_min(1e-12)).item()
+
+
+def _check_finite(means: dict[str, float], *, lr: float) -> None:
+    """After the update: to look at each minibatch would have a GPU wait for the CPU.
+
+    Raises:
+        UserError: the weights are lost; those of the last checkpoint are not.
+    """
+    lost = [name for name in ("loss", "grad_norm") if not math.isfinite(means.get(name, 0.0))]
+    if lost:
+        raise UserError(
+            f"PPO: the {lost[0].replace('_norm', 'ient')} is {means[lost[0]]}, and so are the "
+            f"weights: go on from the last checkpoint with a smaller ppo.lr (it was {lr:g}), or "
+            "look for rewards that are far too large"
+        )

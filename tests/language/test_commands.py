@@ -437,6 +437,19 @@ def test_bad_data_is_refused_before_anything_is_created(
         (lm_reward, "--reference-samples 1", "reference_samples: got 1, wanted 2 or more"),
         (lm_reward, "--annotator.rater human --annotator.flips 0.1", "annotator.flips: got 0.1, "),
         (lm_dpo, "--annotator.rater rubric --annotator.temperature 2", "temperature: got 2.0, "),
+        (
+            lm_dpo,
+            "--model x --limits.max-prompt 9",
+            "max_prompt: got 9, but the task reviews",
+        ),
+        (
+            lm_reward,
+            "--reward.no-normalise --reference-samples 9",
+            "got 9, but reward.norm",
+        ),
+        (lm_dpo, "--direct.noise .2", "noise: got 0.2, with dpo: it has no effect; wanted cdpo or"),
+        (lm_dpo, "--direct.bad-weight 2", "bad_weight: got 2.0, with dpo: it has no effect"),
+        (lm_dpo, "--direct.loss kto --direct.bad-weight -1", "bad_weight: got -1.0, wanted 0 or"),
         (lm_sft, "--optim.epochs inf", "epochs: got inf, wanted a finite number"),
         (lm_reward, "", "no model: wanted --model RUN"),
         (lm_dpo, "", "no model: wanted --model RUN"),
@@ -503,3 +516,22 @@ def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:
         run(lm_reward, "", "--model", sft, "--data", data)
     with pytest.raises(UserError, match="exists and is not empty"):
         run(lm_eval, "--task reviews", "--model", sft, "--out", sft)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "complaint"),
+    [
+        (lm_reward, "--annotator.rater human", "annotator.rater: got human, but the labels are"),
+        (lm_dpo, "--annotator.labels 3", "annotator.labels: got 3, but the labels are there"),
+        (lm_sft, "--demonstrations 3", "demonstrations: got 3, but all of data are read"),
+        (lm_sft, "--new.width 16", r"new.width: got 16, but .* is there already"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(
+    sft: Path, tmp_path: Path, command, options: str, complaint: str
+) -> None:
+    row = {"prompt": "film is :", "chosen": "good", "rejected": "bad", "completion": "good"}
+    about = ("--model", sft, "--data", rows(tmp_path / "data.jsonl", row))
+    with pytest.raises(UserError, match=complaint):
+        run(command, options, *about, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -232,3 +232,30 @@ def test_a_chat_template_makes_the_prompt_ready_for_an_answer() -> None:
     chatting = dataclasses.replace(tokenizer(), backend=Backend())
     (found,) = read_demonstrations([{"messages": CHAT}], template=chat_template(chatting))
     assert found == Demonstration(prompt="hi>", completion="hello")
+
+
+def test_chats_are_pairs_of_thumbs_without_a_prompt_too() -> None:
+    def chat(answer: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": "hi"}, {"role": "assistant", "content": answer}]
+
+    found = read_thumbs(
+        [{"chosen": chat("good"), "rejected": chat("bad")}], template=lambda _: "user: hi"
+    )
+    assert [(x.prompt, x.completion.text, x.good) for x in found] == [
+        ("user: hi", "good", True), ("user: hi", "bad", False),
+    ]  # fmt: skip
+
+
+def test_a_dataset_in_parts_and_rows_without_names_are_refused() -> None:
+    row = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    with pytest.raises(UserError, match="got a mapping of train, test; wanted one of its parts"):
+        read_labels({"train": [row], "test": [row]})
+    with pytest.raises(UserError, match="row 0: got str, wanted columns by name"):
+        read_labels(["x"])  # type: ignore[list-item]
+
+
+def test_a_rating_in_a_column_with_gaps_is_a_whole_float() -> None:
+    row = {"prompt": "p", "completion": "a", "rating": 7.0}
+    assert read_labels([row])[0].verdict == Rating(value=7)
+    with pytest.raises(UserError, match=r"got 7\.5"):
+        read_labels([row | {"rating": 7.5}])

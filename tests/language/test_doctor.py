@@ -147,7 +147,7 @@ def test_the_surprise_is_the_sum_of_excesses_over_its_root_square_sum() -> None:
 
 
 def examine(of: LanguageTrainer, batch: TextExperience, **figures: float) -> list[doctor.Finding]:
-    return doctor.examine(of.policy, batch, WELL | figures, target=None)
+    return doctor.examine(of.policy, WELL | figures, target=None)
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +184,9 @@ def test_an_exploding_kl_is_blamed_on_the_spread_of_the_scores_and_beta(one: Pai
 
 
 def test_with_a_target_the_kl_explodes_at_ten_times_it(one: Pair) -> None:
-    of, batch = one
+    of, _ = one
     for kl, count in ((50.0, 0), (70.0, 1)):
-        assert len(doctor.examine(of.policy, batch, WELL | {"lm/kl": kl}, target=6.0)) == count
+        assert len(doctor.examine(of.policy, WELL | {"lm/kl": kl}, target=6.0)) == count
 
 
 def test_a_first_ratio_that_is_not_1_is_blamed_on_dropout_where_there_is_some() -> None:
@@ -211,16 +211,17 @@ def test_a_policy_that_moved_since_it_spoke_is_noticed_by_the_update() -> None:
     assert names(of) == ["ratio"]
 
 
-def test_a_reward_on_padding_is_named_with_its_place(one: Pair) -> None:
-    of, batch = one
-    mask = batch.rollout.mask.clone()
-    mask[1, 2:] = False
-    reward = torch.zeros(mask.shape)
-    reward[1, 3] = 1.0
-    late = replace(batch, rollout=replace(batch.rollout, mask=mask, reward=reward))
-    (found,) = examine(of, late)
+def test_a_mask_that_goes_on_after_the_end_is_named_with_its_place() -> None:
+    of = trainer()
+    texts = said_at(of, 1.0)
+    eos, stops = of.tokenizer.eos, texts.ended(of.tokenizer.eos) & ~texts.mask[:, -1]
+    assert stops.any()
+    of.take(replace(texts, mask=torch.ones_like(texts.mask)))
+    (found,) = of.findings
     assert found.name == "reward_on_padding"
-    assert "completion 1 at token 3, where its last one is 1" in found.what
+    row = int(stops.nonzero()[0].item())
+    after = int((texts.completion[row] == eos).nonzero()[0].item()) + 1
+    assert f"the first of them number {row} at token {after}" in found.what
 
 
 def test_each_kind_of_trouble_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -455,12 +455,12 @@ def test_one_completion_alone_is_read_after_another_s_prompt() -> None:
 
 
 def test_the_baseline_of_kto_is_the_kl_seen_on_completions_of_other_prompts() -> None:
-    policy, before = model(seed=1), model()
+    policy, before = model(), model(seed=1)
     good = torch.ones(5, dtype=torch.bool)
     objective = KtoObjective(policy, before, demos(), good, DirectConfig(loss="kto"))
     swapped = [
-        Demonstration(prompt=DEMOS[(i + 1) % 5].prompt, completion=DEMOS[i].completion)
-        for i in range(5)
+        Demonstration(prompt=DEMOS[other].prompt, completion=DEMOS[i].completion)
+        for i, other in enumerate((1, 2, 3, 4, 1))  # the next one that differs: 4 has 0's prompt
     ]
     texts = encode_demonstrations(swapped, tokenizer(), limits=LIMITS)
     gaps = sequence_logp(policy, texts) - sequence_logp(before, texts)

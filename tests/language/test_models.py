@@ -1,8 +1,11 @@
 """Loading, and log-probabilities that do not depend on padding."""
 
+import contextlib
 import copy
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from prefrl.language.models import (
     logprobs,
     next_token_logp,
     positions,
+    rows_at_once,
     save_model,
 )
 from prefrl.language.tokenizer import checked, load_tokenizer
@@ -175,3 +179,26 @@ def test_padding_that_was_added_takes_no_probability(tmp_path: Path) -> None:
     wanted = network(said.ids).logits.log_softmax(-1)[0, said.prompt.shape[1] - 1, said.ids[0, -2]]
     got = logprobs(loaded, said)[0, 0]
     assert got.item() == pytest.approx(wanted.item(), abs=0.2)  # one token more, as likely as most
+
+
+def test_code_of_a_tokenizer_s_own_is_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "odd"
+    tokenizer().save(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Odd", "auto_map": {"AutoTokenizer": ["odd.Odd", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "odd.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Odd: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with contextlib.suppress(UserError):
+        load_tokenizer(folder, offline=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_few_completions_at_a_time_where_the_vocabulary_is_large() -> None:
+    large = SimpleNamespace(config=SimpleNamespace(vocab_size=50_000))
+    assert rows_at_once(large, tokens=512, most=256) == 2
+    assert rows_at_once(large, tokens=10**6, most=256) == 1
+    assert rows_at_once(model(), tokens=30, most=256) == 256

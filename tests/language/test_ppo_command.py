@@ -162,6 +162,18 @@ def test_groups_of_completions_are_compared_without_a_critic(parts: Path, tmp_pa
             ["--lm.advantage", "grpo", "--lm.samples", "2", "--lm.critic", "shared"],
             "critic: got shared, with grpo, which has none",
         ),
+        (["--lm.kl-horizon", "9"], "kl_horizon: got 9, with no kl_target"),
+        (["--lm.lora-alpha", "9"], "lora_alpha: got 9, with lora_rank 0"),
+        (["--lm.lora-alpha", "0", "--lm.lora-rank", "2"], "lora_alpha: got 0, wanted more than 0"),
+        (["--lm.pretraining-batch", "9"], "pretraining_batch: got 9, with pretraining 0"),
+        (["--lm.missing-eos-value", "1"], "missing_eos_value: got 1.0, wanted 0 or less"),
+        (["--lm.missing-eos-value", "nan"], "missing_eos_value: got nan, wanted a number"),
+        (
+            ["--lm.missing-eos", "keep", "--lm.missing-eos-value", "-2"],
+            "missing_eos_value: got -2.0, with missing_eos keep",
+        ),
+        (["--lm.beta", "nan"], "beta: got nan, wanted 0 or more"),
+        (["--lm.temperature", "inf"], "temperature: got inf, wanted more than 0"),
         (["--lm.kl-target", "-1"], r"kl_target: got -1\.0, wanted more than 0"),
     ],
 )

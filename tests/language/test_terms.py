@@ -141,6 +141,12 @@ def test_beta_is_steered_to_the_target_by_hand(kl: float, wanted: float) -> None
     assert beta.value == pytest.approx(wanted)
 
 
+def test_beta_stays_positive_however_short_its_horizon() -> None:
+    beta = Beta(0.1, target=6.0, horizon=10)
+    beta.observe(0.5, episodes=128)
+    assert beta.value == pytest.approx(0.08)
+
+
 def test_a_fixed_beta_stays() -> None:
     beta = Beta(0.1, target=None, horizon=1000)
     beta.observe(50.0, episodes=100)

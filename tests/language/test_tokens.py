@@ -1,11 +1,16 @@
 """Records of prompts and completions, and what counts as said."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from prefrl.errors import UserError
 from prefrl.language.tokens import (
+    Completions,
+    Prompts,
     at_end,
+    check_padding,
     completions_of,
     joined,
     place_at_end,
@@ -85,3 +90,20 @@ def test_decoding_leaves_out_padding_and_special_tokens() -> None:
     texts = tokenizer().completions(["a", "a b c"], ["b c", "d"])
     assert tokenizer().decode(texts.completion, texts.mask) == ["b c", "d"]
     assert tokenizer().decode(texts.prompt, texts.prompt_mask) == ["a", "a b c"]
+
+
+def test_padding_on_the_wrong_side_is_refused() -> None:
+    right = Prompts(ids=torch.tensor([[5, 6], [5, 0]]), mask=torch.tensor([[1, 1], [1, 0]]) > 0)
+    with pytest.raises(UserError, match="prompt 1: got padding elsewhere than on the left"):
+        check_padding(right)
+    whole = Prompts(ids=right.ids, mask=right.mask.flip(1))
+    check_padding(whole)
+    texts = Completions(
+        prompt=whole.ids, prompt_mask=whole.mask, completion=right.ids, mask=right.mask
+    )
+    check_padding(texts)
+    gap = torch.tensor([[True, False, True]] * 2)
+    for mask, ids in ((whole.mask, right.ids), (gap, torch.ones(2, 3, dtype=torch.int64))):
+        wrong = replace(texts, completion=ids, mask=mask)
+        with pytest.raises(UserError, match=r"completion \d: got padding elsewhere than on the r"):
+            check_padding(wrong)

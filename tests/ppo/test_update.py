@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prefrl.errors import UserError
 from prefrl.ppo import PPO, Batch, Evaluation, Gradient, GroupAdvantage, PPOConfig, Rollout
 from prefrl.ppo.gradient import normalise_advantage
 
@@ -214,6 +215,13 @@ def test_target_kl_skips_the_rest_of_the_epochs() -> None:
     assert figures["ppo/minibatches"] == 1
     figures = ppo(bandit, epochs=5).update(rollout, progress=0.0)
     assert figures["ppo/minibatches"] == 5
+
+
+def test_weights_that_are_lost_are_said_to_be() -> None:
+    bandit = Bandit()
+    rollout = rollout_of(bandit, torch.tensor([[0], [1]]), torch.tensor([[1.0], [math.nan]]))
+    with pytest.raises(UserError, match=r"PPO: the loss is nan, .* smaller ppo\.lr"):
+        ppo(bandit, minibatches=1, epochs=1).update(rollout, progress=0.0)
 
 
 def test_gradients_are_scaled_down_to_the_allowed_norm() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -26,7 +27,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from reviews_parts import FULL, LIGHT, PARTS, Scale, run_part
 
-from prefrl.language.estimates import fit_overoptimisation, mean_of
+from prefrl.language.estimates import OveroptimisationFit, fit_overoptimisation, mean_of
 
 SEEDS = (0, 1, 2, 3, 4)
 COLOURS = {  # Okabe and Ito 2008
@@ -39,6 +40,7 @@ HELD = {
     "both": "both",
 }  # fmt: skip
 """What held the policy back, in the part on over-optimisation."""
+BEST_OF_N = ("best of n", "best of n, lower bound")
 Runs = list[dict[str, Any]]
 
 
@@ -155,10 +157,27 @@ def _over_figures(runs: Runs) -> dict[str, Any]:
             "gold at the end": _rounded(last(runs, arm, "gold")),
             "learned at the end": _rounded(last(runs, arm, "learned")),
             "kl at the end": _rounded(last(runs, arm, "kl")),
-            "alpha": _rounded([f.alpha for f in fits]),
-            "beta": _rounded([f.beta for f in fits]),
+            **_coefficients(fits),
+        }
+    for arm in BEST_OF_N:
+        gold = [[p["gold"] for p in run["found"][arm]] for run in runs]
+        found[arm] = {
+            "gold at its peak": _rounded([max(each) for each in gold]),
+            "gold at the largest n": _rounded([each[-1] for each in gold]),
+            **_coefficients([_gao(run["found"][arm], "best-of-n") for run in runs]),
         }
     return found
+
+
+def _coefficients(fits: Sequence[OveroptimisationFit]) -> dict[str, Any]:
+    """Of Gao et al.'s form, and the KL beyond which it says that gold falls; none: nowhere."""
+    return {
+        "alpha": _rounded([fit.alpha for fit in fits]),
+        "beta": _rounded([fit.beta for fit in fits]),
+        "nats at the fitted peak": [
+            round(fit.peak**2, 1) if math.isfinite(fit.peak) else None for fit in fits
+        ],
+    }
 
 
 def _ranking_figures(runs: Runs) -> dict[str, Any]:
@@ -181,7 +200,8 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 3) for value in values]
 
 
-def _gao(points: Runs, form: str) -> Any:
+def _gao(points: Runs, form: str) -> OveroptimisationFit:
+    """Fitted on what was gained over the first point, which is the SFT policy's."""
     kl = np.array([max(p["kl"], 0.0) for p in points])
     gold = np.array([p["gold"] for p in points])
     return fit_overoptimisation(kl[1:], gold[1:] - gold[0], form=form)  # type: ignore[arg-type]
@@ -245,12 +265,16 @@ def draw_overoptimisation(runs: Runs) -> Figure:
                 label = "d (alpha - beta log d)" if run is runs[0] else None
                 ppo.plot(grid, points[0]["gold"] + fit.gold(grid), "--", color="#999999", lw=1,
                          label=label)  # fmt: skip
-    for arm in ("best of n", "best of n, lower bound"):
+    for arm in BEST_OF_N:
         for run in runs:
             points = run["found"][arm]
             d = np.sqrt([p["kl"] for p in points])
             label = arm if run is runs[0] else None
             bon.plot(d, [p["gold"] for p in points], "-", color=COLOURS[arm], label=label)
+            fit, grid = _gao(points, "best-of-n"), np.linspace(0, d.max(), 100)
+            label = "d (alpha - beta d)" if run is runs[0] and arm == BEST_OF_N[0] else None
+            bon.plot(grid, points[0]["gold"] + fit.gold(grid), "--", color="#999999", lw=1,
+                     label=label)  # fmt: skip
     ppo.set(title=f"PPO on a weak reward model ({_seeds(runs)})", ylabel="reward")
     bon.set(title="Best of n on the same", ylabel="gold reward")
     for ax in (ppo, bon):

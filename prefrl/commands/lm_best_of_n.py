@@ -41,6 +41,8 @@ class BestOfNArgs:
     temperature: float = 1.0
     """Of sampling."""
     seed: int = 0
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     out: Path | None = None
@@ -64,10 +66,11 @@ def main(args: list[str], *, prog: str) -> None:
     from prefrl.language.models import check_room
     from prefrl.language.reward import load_text_reward, score_texts
     from prefrl.language.tokenizer import load_tokenizer
+    from prefrl.loop.hardware import choose_device
 
     task = task_or_data(given.task, given.data)
-    policy, tokenizer = load_policy(given.model, offline=given.offline)
-    learned = load_text_reward(Path(model_in(given.reward)))
+    policy, tokenizer = load_policy(given.model, device=given.device, offline=given.offline)
+    learned = load_text_reward(Path(model_in(given.reward))).to(choose_device(given.device))
     reads = load_tokenizer(model_in(given.reward), offline=given.offline)
     if task is not None:
         prompts = list(task.held_out_prompts)

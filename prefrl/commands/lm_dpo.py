@@ -48,6 +48,8 @@ class DpoStageConfig:
     """Labels that raters gave: a run directory with labels.db."""
     held_out: float = 0.1
     """Share of the labels that is not fitted on."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     checkpoint_every: int = 200
@@ -86,7 +88,7 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     limits = limits_for(config.limits, task)
     if task is None:
         refuse_idle("annotator", config.annotator, AnnotatorConfig(), why="the labels are there")
-    policy, tokenizer = load_policy(config.model, offline=config.offline)
+    policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
     if config.annotator.rater == "human":
         raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")

@@ -50,6 +50,8 @@ class LmEvalArgs:
     max_completion: int = 512
     """Tokens; a task has its own."""
     seed: int = 0
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     out: Path | None = None
@@ -72,8 +74,9 @@ def main(args: list[str], *, prog: str) -> None:
     from prefrl.language.models import check_room
 
     task = task_or_data(given.task, given.data)
-    policy, tokenizer = load_policy(given.model, offline=given.offline)
-    other = load_policy(given.against, offline=given.offline) if given.against else None
+    where: Any = {"device": given.device, "offline": given.offline}
+    policy, tokenizer = load_policy(given.model, **where)
+    other = load_policy(given.against, **where) if given.against else None
     reward = _reward(given)
     if task is None:
         assert given.data is not None
@@ -116,10 +119,12 @@ def _reward(given: LmEvalArgs) -> Scorer | None:
         return None
     from prefrl.language.reward import load_text_reward
     from prefrl.language.tokenizer import load_tokenizer
+    from prefrl.loop.hardware import choose_device
 
     where = model_in(given.reward)
     tokenizer = load_tokenizer(where, offline=given.offline)
-    return Scorer(model=load_text_reward(Path(where)), tokenizer=tokenizer)
+    model = load_text_reward(Path(where)).to(choose_device(given.device))
+    return Scorer(model=model, tokenizer=tokenizer)
 
 
 def _evaluated(

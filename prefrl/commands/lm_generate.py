@@ -31,6 +31,8 @@ class GenerateArgs:
     temperature: float = 1.0
     """Of sampling, from the whole distribution; 0: the likeliest token each time."""
     seed: int = 0
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     out: Path | None = None
@@ -70,7 +72,8 @@ def completed(given: GenerateArgs) -> list[dict[str, object]]:
     from prefrl.language.models import check_room
     from prefrl.language.policy import Sampling
 
-    model, tokenizer = load_policy(given.model, offline=given.offline)
+    model, tokenizer = load_policy(given.model, device=given.device, offline=given.offline)
+    device = next(model.parameters()).device
     texts = list(given.prompt)
     if given.data is not None:
         texts = read_prompts(given.data, template=chat_template(tokenizer))
@@ -83,7 +86,7 @@ def completed(given: GenerateArgs) -> list[dict[str, object]]:
         part = asked[start : start + BATCH]
         said = generate(
             model,
-            tokenizer.prompts(part),
+            tokenizer.prompts(part).to(device),
             sampling=sampling,
             tokenizer=tokenizer,
             max_tokens=given.max_tokens,

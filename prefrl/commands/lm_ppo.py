@@ -122,7 +122,7 @@ def ppo(config: LmPPOConfig, out: Path | None) -> None:
     set_threads(config.threads)
     processes, device = join()
     task = task_or_data(config.task, config.data)
-    model, tokenizer = load_policy(config.model, offline=config.offline)
+    model, tokenizer = load_policy(config.model, device="cpu", offline=config.offline)
     judge = Judgement.of(config, task, tokenizer)
     pretraining = _pretraining(config, task, tokenizer)
     inputs = {"model": fingerprint(model), "reward": fingerprint(judge.learned)}  # before sharding

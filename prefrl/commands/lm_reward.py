@@ -105,6 +105,8 @@ class RewardStageConfig:
     """Share of the labels that is not fitted on."""
     reference_samples: int = 512
     """Completions of the SFT model on which scores get mean 0 and deviation 1."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     checkpoint_every: int = 200
@@ -157,7 +159,7 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         default = RewardStageConfig().reference_samples
         why = "reward.normalise is off"
         refuse_idle("reference_samples", config.reference_samples, default, why=why)
-    policy, tokenizer = load_policy(config.model, offline=config.offline)
+    policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
     people = task is not None and config.annotator.rater == "human"
     began = began_with(out, config)

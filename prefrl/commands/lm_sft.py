@@ -48,6 +48,8 @@ class SftConfig:
     """Of a task."""
     held_out: float = 0.05
     """Share of the demonstrations that is not fitted on."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     checkpoint_every: int = 200
@@ -91,8 +93,9 @@ def sft(config: SftConfig, out: Path) -> None:
         refuse_idle("demonstrations", config.demonstrations, default, why="all of data are read")
     limits = limits_for(config.limits, task)
     model, tokenizer = load_policy(
-        config.model, offline=config.offline, new=config.new, task=task, seed=config.optim.seed
-    )
+        config.model, device=config.device, offline=config.offline, new=config.new, task=task,
+        seed=config.optim.seed,
+    )  # fmt: skip
     check_positions(model, limits)
     if task is not None:
         demonstrations = list(task.demonstrations(config.demonstrations, config.optim.seed))

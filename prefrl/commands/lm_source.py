@@ -48,16 +48,19 @@ class ModelArgs:
 
 
 def load_policy(
-    path: str, *, offline: bool, new: ModelArgs | None = None, task: TextTask | None = None,
-    seed: int = 0,
+    path: str, *, device: str, offline: bool, new: ModelArgs | None = None,
+    task: TextTask | None = None, seed: int = 0,
 ) -> tuple[nn.Module, Tokenizer]:  # fmt: skip
-    """A checkpoint by path or name, the model of a run directory, or a new small one.
+    """A checkpoint by path or name, the model of a run directory, or a new small one; on `device`.
 
     Raises:
-        UserError: none was named, or a new one where there is none to be.
+        UserError: none was named, or a new one where there is none to be; no such device.
     """
     if not path:
         raise UserError("no model: wanted --model RUN, the run of `prefrl lm sft`, or a checkpoint")
+    from prefrl.loop.hardware import choose_device
+
+    where = choose_device(device)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each file loaded
     from prefrl.language.models import load_model, new_model
     from prefrl.language.tokenizer import load_tokenizer
@@ -73,12 +76,12 @@ def load_policy(
             path, tokenizer, width=new.width, layers=new.layers, heads=new.heads,  # type: ignore[arg-type]
             positions=new.positions, seed=seed,
         )  # fmt: skip
-        return model, tokenizer
+        return model.to(where), tokenizer
     if new is not None:
         refuse_idle("new", new, ModelArgs(), why=f"{path} is there already")
-    where = model_in(path)
-    tokenizer = load_tokenizer(where, offline=offline)
-    return load_model(where, tokenizer, offline=offline), tokenizer
+    folder = model_in(path)
+    tokenizer = load_tokenizer(folder, offline=offline)
+    return load_model(folder, tokenizer, offline=offline).to(where), tokenizer
 
 
 def model_in(path: str) -> str:

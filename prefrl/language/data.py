@@ -8,6 +8,9 @@
     thumbs           prompt, completion, label       true: good
     prompts          prompt
 
+A completion that was cut off has no end token: `ended` false beside `completion`, a list of them
+beside `completions`, `chosen_ended` and `rejected_ended` beside a pair.
+
 A prompt is a string, or messages that the tokenizer's chat template turns into one. Sources are
 JSON lines, Parquet, and anything that gives rows as mappings, such as `datasets.Dataset`. Whatever
 is wrong with a source is said before anything is trained, with the row's number.
@@ -80,7 +83,7 @@ def read_labels(source: Source, *, template: Template | None = None) -> list[Tex
             return [TextLabel(prompt=prompt, completions=both, verdict=verdict, rater=rater)]
         prompt = _prompt(row["prompt"], template)
         if {"completions", "ranking"} <= set(row):
-            return [_ranking(prompt, row["completions"], row["ranking"], rater)]
+            return [_ranking(prompt, row, rater)]
         return [_rating(prompt, row, rater)]
 
     return _converted(source, LABELS, one)
@@ -105,7 +108,7 @@ def read_thumb_rows(source: Source, *, template: Template | None = None) -> list
             ]
         if not isinstance(row["label"], bool):
             raise ValueError(f"label: got {row['label']!r}, wanted true or false")
-        completion = Completion(text=_completion(row, "completion"))
+        completion = Completion(text=_completion(row, "completion"), ended=_ended(row, "ended"))
         prompt = _prompt(row["prompt"], template)
         return [Thumb(prompt=prompt, completion=completion, good=row["label"])]
 
@@ -177,14 +180,20 @@ def write_labels(path: Path, labels: Iterable[TextLabel]) -> None:
 def _as_row(label: TextLabel) -> dict[str, Any]:
     about = {"prompt": label.prompt, **({"rater": label.rater} if label.rater else {})}
     texts = [completion.text for completion in label.completions]
+    ended = [completion.ended for completion in label.completions]
+    cut = not all(ended)
     if isinstance(label.verdict, Ranking):
-        return {**about, "completions": texts, "ranking": label.verdict.order}
+        found: dict[str, Any] = {**about, "completions": texts, "ranking": label.verdict.order}
+        return {**found, "ended": ended} if cut else found
     if isinstance(label.verdict, Rating):
-        return {**about, "completion": texts[0], "rating": label.verdict.value}
+        found = {**about, "completion": texts[0], "rating": label.verdict.value}
+        return {**found, "ended": False} if cut else found
     second = label.verdict.second
-    chosen, rejected = reversed(texts) if second > 0.5 else texts
+    step = -1 if second > 0.5 else 1
+    chosen, rejected = texts[::step]
     soft = {"probability": max(second, 1 - second)} if 0 < second < 1 else {}
-    return {**about, "chosen": chosen, "rejected": rejected, **soft}
+    ends = dict(zip(("chosen_ended", "rejected_ended"), ended[::step], strict=True)) if cut else {}
+    return {**about, "chosen": chosen, "rejected": rejected, **soft, **ends}
 
 
 def _json_lines(path: Path) -> list[Row]:
@@ -322,24 +331,42 @@ def _pair(row: Row, template: Template | None) -> tuple[str, tuple[Completion, C
             raise ValueError("chosen and rejected: wanted the same messages before the last")
     else:
         raise ValueError("got no prompt; wanted one, or chosen and rejected as messages")
-    both = Completion(text=_text(chosen, "chosen")), Completion(text=_text(rejected, "rejected"))
+    both = (
+        Completion(text=_text(chosen, "chosen"), ended=_ended(row, "chosen_ended")),
+        Completion(text=_text(rejected, "rejected"), ended=_ended(row, "rejected_ended")),
+    )
     if both[0] == both[1]:
         raise ValueError("chosen and rejected are the same text")
     return _prompt(before, template), both
 
 
-def _ranking(prompt: str, completions: Any, ranking: Any, rater: str) -> TextLabel:
+def _ended(row: Row, name: str) -> bool:
+    """Did a completion end by itself? Yes, where nothing is said of it."""
+    value = row.get(name, True)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}: got {value!r}, wanted true or false")
+    return value
+
+
+def _ranking(prompt: str, row: Row, rater: str) -> TextLabel:
     """`ranking`: places, best first; a list within it is a tie."""
+    completions, ranking = row["completions"], row["ranking"]
+    ended = row.get("ended", [True] * len(completions))
+    if isinstance(ended, str) or len(ended) != len(completions):
+        raise ValueError(f"ended: got {ended!r}, wanted true or false for each completion")
     if isinstance(completions, str):
         raise ValueError(f"completions: got {completions[:40]!r}, wanted a list of texts")
     order = tuple(tuple(g) if isinstance(g, list | tuple) else (g,) for g in ranking)
-    texts = tuple(Completion(text=_text(c, "completions")) for c in completions)
+    texts = tuple(
+        Completion(text=_text(text, "completions"), ended=_ended({"ended": end}, "ended"))
+        for text, end in zip(completions, ended, strict=True)
+    )
     verdict = Ranking(order=order)
     return TextLabel(prompt=prompt, completions=texts, verdict=verdict, rater=rater)
 
 
 def _rating(prompt: str, row: Row, rater: str) -> TextLabel:
-    completion = Completion(text=_completion(row, "completion"))
+    completion = Completion(text=_completion(row, "completion"), ended=_ended(row, "ended"))
     value = row["rating"]
     if isinstance(value, float) and value.is_integer():  # a column with gaps is one of floats
         value = int(value)

@@ -259,3 +259,26 @@ def test_a_rating_in_a_column_with_gaps_is_a_whole_float() -> None:
     assert read_labels([row])[0].verdict == Rating(value=7)
     with pytest.raises(UserError, match=r"got 7\.5"):
         read_labels([row | {"rating": 7.5}])
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [Preference(second=1.0), Preference(second=0.2), Ranking(order=((1,), (0,))), Rating(value=3)],
+)
+def test_what_was_cut_off_is_still_cut_off_when_read_again(
+    tmp_path: Path, verdict: Preference | Ranking | Rating
+) -> None:
+    texts = (Completion(text="cut", ended=False), Completion(text="whole"))
+    texts = texts[:1] if isinstance(verdict, Rating) else texts
+    label = TextLabel(prompt="p", completions=texts, verdict=verdict)
+    write_labels(tmp_path / "labels.jsonl", [label])
+    (read,) = read_labels(tmp_path / "labels.jsonl")
+    assert {c.text: c.ended for c in read.completions} == {c.text: c.ended for c in texts}
+
+
+def test_an_end_that_is_neither_yes_nor_no_is_refused() -> None:
+    with pytest.raises(UserError, match="chosen_ended: got 'no', wanted true or false"):
+        read_labels([{"prompt": "p", "chosen": "a", "rejected": "b", "chosen_ended": "no"}])
+    ranked = {"prompt": "p", "completions": ["a", "b"], "ranking": [0, 1], "ended": [True]}
+    with pytest.raises(UserError, match=r"ended: got \[True\], wanted true or false for each"):
+        read_labels([ranked])

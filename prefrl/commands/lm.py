@@ -14,6 +14,7 @@ STAGES = {
     "dpo": "fit the policy to preferences directly: DPO, IPO, KTO",
     "best-of-n": "choose the best of n completions",
     "generate": "complete prompts",
+    "judge": "have a language model compare completions by a constitution",
     "eval": "reward, win rate, KL and length of a policy",
 }
 

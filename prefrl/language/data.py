@@ -115,6 +115,18 @@ def read_thumb_rows(source: Source, *, template: Template | None = None) -> list
     return _by_row(source, THUMBS, one)
 
 
+def read_completions(
+    source: Source, *, template: Template | None = None
+) -> list[tuple[str, Completion]]:
+    """(prompt, completion): what was said, without any opinion of it."""
+
+    def one(row: Row) -> list[tuple[str, Completion]]:
+        text, ended = _completion(row, "completion"), _ended(row, "ended")
+        return [(_prompt(row["prompt"], template), Completion(text=text, ended=ended))]
+
+    return _converted(source, (("prompt", "completion"),), one)
+
+
 def read_prompts(source: Source, *, template: Template | None = None) -> list[str]:
     """What to complete."""
 
@@ -174,10 +186,11 @@ def rows_of(source: Source) -> Iterable[Row]:
 
 def write_labels(path: Path, labels: Iterable[TextLabel]) -> None:
     """JSON lines that `read_labels` reads; a preference of one half is kept as one."""
-    path.write_text("".join(json.dumps(_as_row(label)) + "\n" for label in labels))
+    path.write_text("".join(json.dumps(label_row(label)) + "\n" for label in labels))
 
 
-def _as_row(label: TextLabel) -> dict[str, Any]:
+def label_row(label: TextLabel) -> dict[str, Any]:
+    """As `read_labels` reads it."""
     about = {"prompt": label.prompt, **({"rater": label.rater} if label.rater else {})}
     texts = [completion.text for completion in label.completions]
     ended = [completion.ended for completion in label.completions]

@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -44,7 +47,7 @@ class Principle:
     """How often it is sampled, or how much it counts in the mixture."""
 
     def __post_init__(self) -> None:
-        if not self.weight > 0:
+        if not 0 < self.weight < math.inf:
             raise UserError(f"principle {self.name!r}: got weight {self.weight}, wanted above 0")
 
 
@@ -81,7 +84,7 @@ class Judge:
     def __call__(self, prompt: str, first: Completion, second: Completion) -> float:
         """P(second preferred), both orders averaged."""
         if self.mode == "sample":
-            return self.prob(prompt, first, second, self._drawn(prompt, first, second))
+            return self.prob(prompt, first, second, self.principle(prompt, first, second))
         weights = np.array([p.weight for p in self.constitution])
         each = [self.prob(prompt, first, second, p) for p in self.constitution]
         return float(np.average(each, weights=weights))
@@ -103,14 +106,45 @@ class Judge:
             prompt=prompt, completions=(first, second), verdict=verdict, rater=self.name
         )
 
-    def _drawn(self, prompt: str, first: Completion, second: Completion) -> Principle:
-        """By weight; the same for either order of the texts."""
+    def principle(self, prompt: str, first: Completion, second: Completion) -> Principle:
+        """The one that is drawn for a comparison, by weight; the same for either order."""
         texts = sorted([(first.text, first.ended), (second.text, second.ended)])
         digest = hashlib.sha256(json.dumps([self.seed, prompt, texts]).encode()).digest()
         share = int.from_bytes(digest[:6], "big") / 2**48
         bounds = np.cumsum([p.weight for p in self.constitution])
         place = int(np.searchsorted(bounds, share * bounds[-1], side="right"))
         return self.constitution[min(place, len(self.constitution) - 1)]
+
+
+def read_constitution(path: Path) -> tuple[Principle, ...]:
+    """Principles from a TOML file: tables [[principle]] of name, text and perhaps weight.
+
+    Raises:
+        UserError: no such file, not TOML, or a principle that is none.
+    """
+    try:
+        read = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    rows = read.get("principle")
+    if set(read) != {"principle"} or not isinstance(rows, list) or not rows:
+        got = ", ".join(read) or "nothing"
+        raise UserError(f"{path}: got {got}, wanted tables [[principle]] and nothing else")
+    return tuple(_principle(row, f"{path}, principle {i}") for i, row in enumerate(rows))
+
+
+def _principle(row: Any, where: str) -> Principle:
+    if not isinstance(row, dict) or not {"name", "text"} <= set(row) <= {"name", "text", "weight"}:
+        got = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+        raise UserError(f"{where}: got {got}, wanted name, text and, if need be, weight")
+    weight = row.get("weight", 1.0)
+    if not isinstance(row["name"], str) or not isinstance(row["text"], str):
+        raise UserError(f"{where}: wanted name and text in quotes")
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise UserError(f"{where}: got the weight {weight!r}, wanted a number")
+    return Principle(name=row["name"], text=row["text"], weight=float(weight))
 
 
 Rule = Callable[[str, Completion], float]

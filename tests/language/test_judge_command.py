@@ -1,0 +1,127 @@
+"""`prefrl lm judge`: soft labels by a constitution, begun again where they stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefrl.cli import main
+from prefrl.language.data import read_labels
+from prefrl.language.judge import QUESTION, Judge, read_constitution
+from prefrl.language.models import new_model, save_model
+from prefrl.language.records import Preference, TextLabel
+from prefrl.language.tokenizer import train_tokenizer
+
+CONSTITUTION = """
+[[principle]]
+name = "kind"
+text = "Prefer what is kind."
+
+[[principle]]
+name = "short"
+text = "Prefer what is short."
+weight = 3
+"""
+SAID = [
+    ("film is", "good"), ("film is", "very bad"), ("book is", "good"), ("book is", "good"),
+    ("film is", "kind"), ("film is", "short"), ("book is", "bad"), ("film is", "left alone"),
+    ("book is", "kind"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    words = " ".join(text for pair in SAID for text in pair)
+    tokenizer = train_tokenizer([QUESTION + CONSTITUTION + words + " 1 2"], kind="words")
+    model = new_model("llama", tokenizer, width=16, layers=1, heads=2, positions=96, seed=0)
+    save_model(model, tokenizer, tmp_path / "lm")
+    (tmp_path / "rules.toml").write_text(CONSTITUTION)
+    rows = [{"prompt": p, "completion": c, "ended": c != "short"} for p, c in SAID]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def run(room: Path, *more: str, out: str = "labels.jsonl") -> int:
+    about = {"model": "lm", "constitution": "rules.toml", "data": "said.jsonl", "out": out}
+    options = [x for name, file in about.items() for x in (f"--{name}", str(room / file))]
+    return main(["lm", "judge", *options, "--offline", "--device", "cpu", *more])
+
+
+def test_pairs_of_a_prompt_become_soft_labels(room: Path) -> None:
+    assert run(room) == 0
+    assert not (room / "labels.jsonl.part").exists()
+    labels = read_labels(room / "labels.jsonl")
+    texts = [{c.text for c in label.completions} for label in labels]
+    assert texts == [{"good", "very bad"}, {"kind", "short"}, {"bad", "kind"}]
+    assert [label.prompt for label in labels] == ["film is", "film is", "book is"]
+    assert {c.text for x in labels for c in x.completions if not c.ended} == {"short"}
+    assert all(isinstance(x.verdict, Preference) and 0 < x.verdict.second < 1 for x in labels)
+    rows = [json.loads(line) for line in (room / "labels.jsonl").read_text().splitlines()]
+    assert all(row["rater"] == "lm" and row["principle"] in ("kind", "short") for row in rows)
+
+
+def test_all_principles_may_be_mixed(room: Path) -> None:
+    assert run(room, "--mode", "mix") == 0
+    assert "principle" not in json.loads((room / "labels.jsonl").read_text().splitlines()[0])
+
+
+def test_a_stopped_judge_goes_on_to_the_same_bytes(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(room, out="whole.jsonl") == 0
+    label, asked = Judge.label, []
+
+    def twice(of: Judge, *pair: Any) -> TextLabel:
+        asked.append(pair)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return label(of, *pair)
+
+    monkeypatch.setattr(Judge, "label", twice)
+    assert run(room) != 0
+    part = room / "labels.jsonl.part"
+    part.write_text(part.read_text() + '{"prompt": "torn')
+    (room / "rules.toml").write_text(CONSTITUTION.replace("weight = 3", "weight = 4"))
+    assert run(room) == 2
+    assert "was begun with another model, constitution or data" in capsys.readouterr().err
+    (room / "rules.toml").write_text(CONSTITUTION)
+    assert run(room) == 0
+    assert len(asked) == 4  # two, the one that was interrupted, and that one again
+    assert (room / "labels.jsonl").read_bytes() == (room / "whole.jsonl").read_bytes()
+    assert run(room) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "got nothing, wanted tables [[principle]] and nothing else"),
+        ("[[principal]]\nname = 'a'", "got principal, wanted tables [[principle]]"),
+        ("[[principle]]\nname = 'a'", "principle 0: got name, wanted name, text"),
+        ("[[principle]]\nname = 'a'\ntext = 3", "principle 0: wanted name and text in quotes"),
+        ("[[principle]]\nname = 'a'\ntext = 'b'\nweight = '1'", "got the weight '1', wanted a num"),
+        ("[[principle]]\nname = 'a'\ntext = 'b'\nweight = 0", "got weight 0.0, wanted above 0"),
+        ("[[principle]", "is not valid TOML"),
+    ],
+)
+def test_a_constitution_that_is_none_is_refused(
+    room: Path, text: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (room / "rules.toml").write_text(text)
+    assert run(room) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (room / "labels.jsonl.part").exists()
+
+
+def test_nothing_to_compare_is_refused(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (room / "said.jsonl").write_text('{"prompt": "p", "completion": "a"}\n' * 2)
+    assert run(room) == 2
+    assert "no prompt with two different completions" in capsys.readouterr().err
+
+
+def test_principles_are_read_with_their_weights(room: Path) -> None:
+    kind, short = read_constitution(room / "rules.toml")
+    assert (kind.name, kind.weight, short.text, short.weight) == (
+        "kind", 1.0, "Prefer what is short.", 3.0,
+    )  # fmt: skip

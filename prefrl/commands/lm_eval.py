@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from prefrl.language.encoded import Encoded
     from prefrl.language.evaluate import Evaluation, Samples
     from prefrl.language.records import Completion
     from prefrl.language.reward import TextRewardModel
@@ -43,6 +44,9 @@ class LmEvalArgs:
     """A task, whose gold reward decides wins: reviews, docstrings."""
     data: Path | None = None
     """Prompts: JSON lines or Parquet with a column prompt."""
+    held_out_data: Path | None = None
+    """Texts whose loss is reported: JSON lines or Parquet with prompt and completion; a task holds
+    out its own."""
     samples: int = 1000
     """Completions; prompts come in turn."""
     temperature: float = 1.0
@@ -63,6 +67,8 @@ class LmEvalArgs:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
         if not self.temperature > 0:
             raise UserError(f"temperature: got {self.temperature}, wanted more than 0")
+        if self.task and self.held_out_data is not None:
+            raise UserError("held_out_data: got a file, but a task holds out its own")
 
 
 def main(args: list[str], *, prog: str) -> None:
@@ -90,9 +96,10 @@ def main(args: list[str], *, prog: str) -> None:
         check_room(*other, prompts, cap=cap, name="against")
     if reward is not None:
         reward.check_room(prompts, cap=cap)
+    held_out = _held_out(given, task, policy, tokenizer)
     out = given.out or default_directory("eval", given.task or str(given.data))
     new_directory(out)
-    found, said = _evaluated(given, task, policy, tokenizer, other, reward, prompts, cap)
+    found, said = _evaluated(given, task, policy, tokenizer, other, reward, prompts, cap, held_out)
     _write(out, found, said)
 
 
@@ -127,11 +134,30 @@ def _reward(given: LmEvalArgs) -> Scorer | None:
     return Scorer(model=model, tokenizer=tokenizer)
 
 
+def _held_out(
+    given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Tokenizer
+) -> Encoded | None:
+    """Texts that nothing was fitted on, as far as the task, or whoever gives the file, knows."""
+    from prefrl.language.data import chat_template, read_demonstrations
+    from prefrl.language.encoded import Limits, encode_demonstrations
+
+    if task is not None:
+        limits = limits_for(Limits(), task)
+        return encode_demonstrations(task.held_out(500), tokenizer, limits=limits)
+    if given.held_out_data is None:
+        return None
+    template = chat_template(tokenizer)
+    demonstrations = read_demonstrations(given.held_out_data, template=template)
+    room = getattr(policy.config, "max_position_embeddings", 1024)
+    limits = Limits(max_prompt=room // 2, max_completion=room // 2, too_long="drop")
+    return encode_demonstrations(demonstrations, tokenizer, limits=limits)
+
+
 def _evaluated(
     given: LmEvalArgs, task: TextTask | None, policy: Any, tokenizer: Any,
     other: tuple[Any, Any] | None, reward: Scorer | None, prompts: list[str], cap: int,
+    held_out: Encoded | None,
 ) -> tuple[Evaluation, Samples]:  # fmt: skip
-    from prefrl.language.encoded import Limits, encode_demonstrations
     from prefrl.language.evaluate import evaluate
     from prefrl.language.policy import Sampling
 
@@ -141,7 +167,7 @@ def _evaluated(
         return _samples(model, prompts, given.samples, seed=seed, **about), sampling
 
     ours, sampling = said(policy, tokenizer, given.seed)
-    theirs = held_out = reference = None
+    theirs = reference = None
     same_tokens = True
     if other is not None:
         if task is not None or reward is not None:
@@ -151,9 +177,6 @@ def _evaluated(
             reference = other[0]
         else:
             log.warning("no KL: %s has another tokenizer than %s", given.against, given.model)
-    if task is not None:
-        limits = limits_for(Limits(), task)
-        held_out = encode_demonstrations(task.held_out(500), tokenizer, limits=limits)
     found = evaluate(
         ours,
         model=policy,

@@ -281,6 +281,17 @@ def test_a_policy_with_another_tokenizer_speaks_with_its_own(
     assert "another tokenizer" in caplog.text
 
 
+def test_the_loss_on_texts_of_one_s_own_is_reported(sft: Path, tmp_path: Path) -> None:
+    prompts = rows(tmp_path / "prompts.jsonl", {"prompt": "film is :"})
+    texts = rows(tmp_path / "texts.jsonl", {"prompt": "film is :", "completion": "very good"})
+    about = ("--model", sft, "--data", prompts, "--samples", 4, "--max-completion", 8)
+    run(lm_eval, "", *about, "--held-out-data", texts, "--out", tmp_path / "eval")
+    found = json.loads((tmp_path / "eval" / "evaluation.json").read_text())
+    assert found["held_out_loss"] > 0
+    with pytest.raises(UserError, match="held_out_data: got a file, but a task holds out its own"):
+        run(lm_eval, "--task reviews", "--model", sft, "--held-out-data", texts)
+
+
 def test_best_of_n_and_evaluation_write_what_they_found(
     sft: Path, reward: Path, tmp_path: Path
 ) -> None:

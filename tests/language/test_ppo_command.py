@@ -1,5 +1,6 @@
 """`prefrl lm ppo` and `prefrl lm generate`, on very small models."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -228,6 +229,12 @@ def test_a_reward_model_may_have_a_tokenizer_of_its_own(parts: Path) -> None:
             same.completions(["the film is :"] * 2, ["good", "bad"])
         )
     torch.testing.assert_close(own.scores(batch), scores)
+
+
+def test_the_same_words_with_another_end_are_another_tokenizer(parts: Path) -> None:
+    same = find_text_task("reviews").tokenizer()
+    assert judgement(parts, dataclasses.replace(same, eos=same.bos)).tokenizer is not None
+    assert judgement(parts, dataclasses.replace(same, bos=same.eos)).tokenizer is not None
 
 
 def test_the_critic_begins_on_the_scale_of_the_learned_reward(parts: Path) -> None:

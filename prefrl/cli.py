@@ -33,7 +33,7 @@ COMMANDS = {
     "pack": "clips and questions into a file, for a rater on another machine",
     "merge": "the answers to such a pack into its run",
     "tasks": "list the tasks",
-    "lm": "language models: sft, reward, ppo, dpo, best-of-n, generate, judge, eval",
+    "lm": "language models: sft, reward, ppo, online, dpo, best-of-n, generate, judge, eval",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141
 STORAGE = {

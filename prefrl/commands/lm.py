@@ -11,6 +11,7 @@ STAGES = {
     "sft": "imitate demonstrations",
     "reward": "learn what is preferred",
     "ppo": "optimise the learned reward: PPO, RLOO or GRPO",
+    "online": "both in turn, round by round: labels from the policy as it is",
     "dpo": "fit the policy to preferences directly: DPO, IPO, KTO",
     "best-of-n": "choose the best of n completions",
     "generate": "complete prompts",

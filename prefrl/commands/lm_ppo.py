@@ -6,9 +6,10 @@ import copy
 import logging
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prefrl.commands.lm_source import (
     MODEL,
@@ -178,7 +179,7 @@ def _run(
         finally:
             if diary is not None:
                 diary.close()
-        _conclude(config, run, trainer)
+        conclude(run, trainer, total=config.lm.updates, picture=lambda: _draw(config, run))
 
 
 def _asked(trainer: LanguageTrainer, stop: Any) -> bool:
@@ -186,12 +187,14 @@ def _asked(trainer: LanguageTrainer, stop: Any) -> bool:
     return bool(trainer.processes.largest(int(stop.asked), trainer.policy.device))
 
 
-def _conclude(config: LmPPOConfig, run: RunDir, trainer: LanguageTrainer) -> None:
+def conclude(
+    run: RunDir, trainer: LanguageTrainer, *, total: int, picture: Callable[[], None]
+) -> None:
     """The checkpoint and the picture, and once the run is complete the model."""
     trainer.save(run.checkpoints)
-    writes, complete = trainer.processes.rank == 0, trainer.step >= config.lm.updates
+    writes, complete = trainer.processes.rank == 0, trainer.step >= total
     if writes:
-        _draw(config, run)
+        picture()
     if complete:
         temporary = run.path / ".model.part"
         if writes and temporary.exists():
@@ -385,7 +388,18 @@ def _pretraining(
     return [(d.prompt, d.completion) for d in demonstrations]
 
 
-def draw(prompts: list[str], config: LmPPOConfig, *, step: int) -> list[str]:
+class Drawing(Protocol):
+    """What of the settings decides which prompts an update has."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def lm(self) -> LanguageConfig: ...
+
+
+def draw(prompts: Sequence[str], config: Drawing, *, step: int) -> list[str]:
     """The prompts of an update: the same for the same seed and step, resumed or not."""
     import numpy as np
 

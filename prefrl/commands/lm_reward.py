@@ -181,7 +181,7 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     def finish(path: Path) -> None:
         prompts = sorted({label.prompt for label in data.labels})
         np.random.default_rng(config.optim.seed).shuffle(prompts)
-        made.normalise_on(_reference(config, policy, tokenizer, prompts, limits))
+        made.normalise_on(reference_texts(config, policy, tokenizer, prompts, limits))
         made.save(path, tokenizer)
 
     run_stage(
@@ -231,7 +231,7 @@ def labels_for(
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(task.prompts), size=how.labels)
     prompts = [task.prompts[int(i)] for i in chosen]
-    groups = _written(prompts, how.completions, task, policy, tokenizer, seed=seed)
+    groups = written(prompts, how.completions, task, policy, tokenizer, seed=seed)
     if how.rater == "human":
         assert run is not None
         return _by_people(run, task, groups, seed=seed, edit=how.edit, began=began)
@@ -279,7 +279,7 @@ def annotate(
     return [annotator.rank(prompt, texts, rng) for prompt, texts in groups]
 
 
-def _written(
+def written(
     prompts: Sequence[str], K: int, task: TextTask, policy: nn.Module, tokenizer: Tokenizer,
     *, seed: int,
 ) -> Groups:  # fmt: skip
@@ -351,11 +351,11 @@ def task_of_labels(task: str, data: Path | None, store: Path | None) -> TextTask
     return find_text_task(task) if task else None
 
 
-def _reference(
-    config: RewardStageConfig, policy: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str],
+def reference_texts(
+    config: Any, policy: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str],
     limits: Limits,
 ) -> Any:  # fmt: skip
-    """Completions of the SFT model, the prompts in turn."""
+    """Completions of the SFT model, the prompts in turn; `config` says how many, and the seed."""
     import torch
 
     from prefrl.language.evaluate import sample

@@ -71,6 +71,12 @@ def ask(
     return queries
 
 
+def asked_at(store: FeedbackStore, step: int) -> list[tuple[Query, str, tuple[Completion, ...]]]:
+    """Queries of the policy of `step` updates with their prompts and completions, by id."""
+    found = sorted((q for q in store.queries() if q.policy_step == step), key=lambda q: q.id)
+    return [(query, *_texts(store, query.segments)) for query in found]
+
+
 def instruct(store: FeedbackStore, constitution: Sequence[Principle]) -> None:
     """Let raters read the constitution as their instructions."""
     store.set_instructions("\n\n".join(principle.text for principle in constitution))

@@ -1,0 +1,374 @@
+"""`prefrl lm online`: reward model and policy in turn, with labels from the policy as it is.
+
+    for each round
+        1. the policy writes completions, which are put to raters
+        2. a reward model is fitted, from the SFT model, to all answers so far
+        3. PPO improves the policy on it, for its share of the updates
+
+The loop of games and robots (Christiano et al. 2017; Bai et al. 2022, "iterated online mode"),
+with rounds in the place of sessions. Trainer and raters meet in the store alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefrl.commands.lm_ppo import Diary, Judgement, conclude, draw
+from prefrl.commands.lm_reward import (
+    CHOSEN,
+    EDITED,
+    RATED,
+    AnnotatorConfig,
+    annotate,
+    reference_texts,
+    written,
+)
+from prefrl.commands.lm_source import (
+    check_inputs,
+    check_positions,
+    fingerprint,
+    limits_for,
+    load_policy,
+)
+from prefrl.commands.lm_stage import default_directory, finished, read_settings
+from prefrl.errors import UserError
+from prefrl.language.config import LanguageConfig
+from prefrl.language.encoded import Limits
+from prefrl.language.optimise import OptimConfig
+from prefrl.language.reward import TextRewardConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prefrl.feedback import FeedbackStore, Reply
+    from prefrl.language.records import TextLabel
+    from prefrl.language.reward import TextRewardModel
+    from prefrl.language.tasks import TextTask
+    from prefrl.language.tokenizer import Tokenizer
+    from prefrl.language.trainer import LanguageTrainer
+    from prefrl.loop.rundir import RunDir
+
+log = logging.getLogger(__name__)
+
+PANELS = {
+    "Reward of completions": {"lm/score": "learned", "lm/gold": "gold (hidden)"},
+    "KL to the SFT model, nats a completion": {"lm/kl": "k1", "lm/kl_k3": "k3"},
+    "Length": {"lm/length": "tokens"},
+    "Labels": {"feedback/labels": "answered"},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineConfig:
+    """Settings of one run."""
+
+    model: str = ""
+    """The SFT model, where policy and reward models start: a run of `prefrl lm sft`, or a
+    checkpoint by path or name."""
+    task: str = ""
+    """A task that needs no download: reviews, docstrings."""
+    rounds: int = 4
+    """How often the policy as it is is asked about; the first round is about the SFT model."""
+    annotator: AnnotatorConfig = field(default_factory=lambda: AnnotatorConfig(labels=500))
+    """Who answers; `labels` are those of all rounds together."""
+    reward: TextRewardConfig = field(default_factory=TextRewardConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-3, batch=16, epochs=8))
+    """Of each round's reward model."""
+    reference_samples: int = 512
+    """Completions of the SFT model on which each reward model has mean 0 and deviation 1."""
+    batch: int = 128
+    """Completions of an update, a multiple of lm.samples."""
+    seed: int = 0
+    """Of prompts, sampling, minibatches and the annotator."""
+    threads: int = 0
+    """Threads for torch on the CPU; 0: all cores."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
+    checkpoint_every: int = 50
+    """Updates."""
+    offline: bool = False
+    """Fetch nothing; checkpoints must be on this machine."""
+    lm: LanguageConfig = field(default_factory=LanguageConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        for name in ("seed", "threads"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        if self.reference_samples < 2:
+            raise UserError(f"reference_samples: got {self.reference_samples}, wanted 2 or more")
+        if self.rounds > min(self.lm.updates, self.annotator.labels):
+            raise UserError(
+                f"rounds: got {self.rounds}, wanted at most one for each of the {self.lm.updates} "
+                f"updates and {self.annotator.labels} labels"
+            )
+        if self.batch % self.lm.samples:
+            raise UserError(
+                f"batch: got {self.batch} completions, wanted a multiple of lm.samples "
+                f"({self.lm.samples})"
+            )
+        if self.lm.ppo.minibatches > self.batch:
+            raise UserError(
+                f"lm.ppo.minibatches: got {self.lm.ppo.minibatches}, wanted at most {self.batch}, "
+                "the batch"
+            )
+        if self.annotator.rater == "rubric":
+            raise UserError(
+                "annotator.rater: got rubric, whose opinions are probabilities; a store keeps "
+                "answers: wanted annotator or human"
+            )
+        if self.lm.shard:
+            raise UserError("lm.shard: got it, but this stage is of one process")
+        if self.lm.pretraining:
+            raise UserError("lm.pretraining: got a weight, which `prefrl lm ppo` alone has")
+
+    def begins(self, round: int) -> int:
+        """The update before which a round begins."""
+        return round * self.lm.updates // self.rounds
+
+    def labels(self, round: int) -> int:
+        """How many are asked for in a round."""
+        total = self.annotator.labels
+        return (round + 1) * total // self.rounds - round * total // self.rounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlineArgs(OnlineConfig):
+    """Fit reward models and optimise them in turn, on labels about what the policy now says."""
+
+    out: Path | None = None
+    """Run directory; the same command with the same one goes on. Default: runs/STAGE-NAME-TIME."""
+
+
+def main(args: list[str], *, prog: str) -> None:
+    """Read and check everything, then learn."""
+    config, out = read_settings(OnlineConfig, OnlineArgs, args, prog=prog)
+    if not config.model or not config.task:
+        raise UserError(f"wanted `{prog} --model RUN --task NAME`")
+    online(config, out or default_directory("online", config.task))
+
+
+def online(config: OnlineConfig, out: Path) -> None:
+    """One run, begun or resumed."""
+    from prefrl.feedback import FeedbackStore
+    from prefrl.language.tasks import find_text_task
+    from prefrl.loop.hardware import set_threads
+    from prefrl.loop.rundir import RunDir, RunLock
+
+    task = find_text_task(config.task)
+    limits = limits_for(Limits(), task)
+    set_threads(config.threads)
+    model, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
+    check_positions(model, limits)
+    inputs = {"model": fingerprint(model)}
+    run = RunDir.prepare(out, config)
+    if finished(run):
+        return
+    with RunLock(run):
+        check_inputs(run, inputs)
+        begun = (run.path / "labels.db").is_file()
+        with (
+            FeedbackStore.open(run.path) if begun
+            else FeedbackStore.create(run.path, task=task.name, seed=config.seed)
+        ) as store:  # fmt: skip
+            Online(config, run, task, model, tokenizer, store, limits).learn()
+
+
+class Online:
+    """One run: the SFT model, the store, and the rounds.
+
+    Args:
+        model: the SFT model; a copy of it is kept, and it becomes the policy.
+        store: owned by the caller.
+        limits: of the texts.
+    """
+
+    def __init__(
+        self,
+        config: OnlineConfig,
+        run: RunDir,
+        task: TextTask,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        store: FeedbackStore,
+        limits: Limits,
+    ) -> None:
+        self.config, self.run, self.task, self.store = config, run, task, store
+        self.tokenizer, self.limits = tokenizer, limits
+        self.sft, self.policy = copy.deepcopy(model), model
+
+    def learn(self) -> None:
+        """All rounds, or until a signal."""
+        from prefrl.loop.train import Stop
+
+        total = self.config.lm.updates
+        with Stop().on_signals() as stop:
+            trainer = self._trainer(self._reward_model(0, self.policy))
+            if trainer.resume(self.run.checkpoints):
+                log.info("going on from update %d of %d", trainer.step, total)
+            diary, judge, of = Diary(self.run, trainer, total=total), None, -1
+            try:
+                while trainer.step < total and not stop.asked:
+                    if judge is None or self._round(trainer.step) != of:
+                        of = self._round(trainer.step)
+                        trainer.save(self.run.checkpoints)  # people may take their time
+                        judge = self._judge(self._reward_model(of, trainer.policy.model))
+                    batch = trainer.collect(draw(self.task.prompts, self.config, step=trainer.step))
+                    figures = trainer.update(batch, judge.scores(batch)) | judge.hidden(batch)
+                    figures |= {"lm/round": of, "feedback/labels": self.store.counts()["labels"]}
+                    diary.write(figures, tokens=int(batch.rollout.mask.sum()))
+                    if trainer.step % self.config.checkpoint_every == 0:
+                        trainer.save(self.run.checkpoints)
+            finally:
+                diary.close()
+            conclude(self.run, trainer, total=total, picture=self._draw)
+
+    # ---- rounds -----------------------------------------------------------------------
+
+    def _round(self, step: int) -> int:
+        """Which one the update after `step` belongs to."""
+        begun = [r for r in range(self.config.rounds) if self.config.begins(r) <= step]
+        return begun[-1]
+
+    def _reward_model(self, round: int, policy: nn.Module) -> TextRewardModel:
+        """Of a round: read, or asked about, fitted and kept.
+
+        Raises:
+            UserError: people have not answered yet.
+        """
+        from prefrl.language.reward import load_text_reward
+
+        path = self.run.path / f"reward-{round}"
+        if not path.is_dir():
+            self._ask(round, policy)
+            self._fit(path, self._labels(round))
+        device = next(self.sft.parameters()).device
+        return load_text_reward(path).to(device)
+
+    def _ask(self, round: int, policy: nn.Module) -> None:
+        """Put what the policy says to raters, once; a synthetic one answers at once."""
+        import numpy as np
+
+        from prefrl.language.forms import ask, asked_at
+
+        step, how = self.config.begins(round), self.config.annotator
+        rng = np.random.default_rng([self.config.seed, round])
+        if not asked_at(self.store, step):
+            chosen = rng.choice(len(self.task.prompts), size=self.config.labels(round))
+            prompts = [self.task.prompts[int(i)] for i in chosen]
+            seed = int(np.random.SeedSequence([self.config.seed, round]).generate_state(1)[0])
+            about: Any = (prompts, how.completions, self.task, policy, self.tokenizer)
+            said = written(*about, seed=seed)
+            ask(self.store, said, step=step, gold=self.task.gold, edit=how.edit)
+        if how.rater == "human":
+            self.store.set_instructions(
+                EDITED if how.edit else RATED if how.completions == 1 else CHOSEN
+            )
+        else:
+            self._answer(round)
+
+    def _answer(self, round: int) -> None:
+        """What the annotator says, in the order of the queries' ids, whatever came before."""
+        import numpy as np
+
+        from prefrl.feedback import Answer, answer_id
+        from prefrl.language.forms import asked_at
+
+        asked = asked_at(self.store, self.config.begins(round))
+        groups = [(prompt, completions) for _, prompt, completions in asked]
+        rng = np.random.default_rng([self.config.seed, round, 1])
+        how, seed = self.config.annotator, self.config.seed
+        labels = annotate(how, self.task, groups, rng, seed=seed)
+        self.store.submit_many(
+            [
+                Answer(
+                    id=answer_id(query.id, label.rater),
+                    query=query.id,
+                    rater=label.rater,
+                    reply=_reply(label),
+                )
+                for (query, _, _), label in zip(asked, labels, strict=True)
+            ]
+        )
+
+    def _labels(self, round: int) -> list[TextLabel]:
+        """All answers so far, once those of the round are there."""
+        from prefrl.language.forms import labels_from
+
+        found, asked = labels_from(self.store), self.store.asked_here()
+        if asked:
+            raise UserError(
+                f"round {round + 1} of {self.config.rounds}: {asked} answers are missing: "
+                f"`prefrl rate {self.run.path}` asks for them; then give the same command with the "
+                "same --out again"
+            )
+        if not found:
+            raise UserError(
+                f"{self.run.path}: all is answered, and no answer prefers anything: texts were "
+                "left as they were, or could not be compared"
+            )
+        return found
+
+    def _fit(self, path: Path, labels: Sequence[TextLabel]) -> None:
+        """A reward model from the SFT model; whole or absent."""
+        import shutil
+
+        from prefrl.language.reward import TextRewardModel, encode_labels, fit_reward
+
+        log.info("%s: fitting to %d answers", path.name, len(labels))
+        made = TextRewardModel.from_sft(self.sft, self.config.reward, seed=self.config.optim.seed)
+        fit_reward(
+            made, encode_labels(labels, self.tokenizer, limits=self.limits), self.config.optim
+        )
+        if self.config.reward.normalise:
+            about: Any = (self.sft, self.tokenizer, list(self.task.prompts), self.limits)
+            made.normalise_on(reference_texts(self.config, *about))
+        temporary = path.with_name(f".{path.name}.part")
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        made.save(temporary, self.tokenizer)
+        temporary.rename(path)
+
+    # ---- parts ------------------------------------------------------------------------
+
+    def _judge(self, learned: TextRewardModel) -> Judgement:
+        return Judgement(learned=learned, tokenizer=None, task=self.task)
+
+    def _trainer(self, learned: TextRewardModel) -> LanguageTrainer:
+        from prefrl.language.trainer import LanguageTrainer
+
+        config = self.config.lm
+        trainer = LanguageTrainer(
+            self.policy,
+            self.tokenizer,
+            config,
+            seed=self.config.seed,
+            critic=self._judge(learned).critic() if config.critic == "separate" else None,
+        )
+        trainer.check_room(self.task.prompts)
+        return trainer
+
+    def _draw(self) -> None:
+        from prefrl.commands.lm_pictures import draw_stage
+
+        title = f"Online · {self.config.task} · {self.config.rounds} rounds"
+        title += f" · beta {self.config.lm.beta:g} · seed {self.config.seed}"
+        log.info("curves: %s", draw_stage(self.run, PANELS, title=title))
+
+
+def _reply(label: TextLabel) -> Reply:
+    """As the store keeps it; a synthetic annotator is never undecided."""
+    from prefrl.feedback import Comparison
+    from prefrl.language.records import Preference
+
+    if isinstance(label.verdict, Preference):
+        return Comparison(choice="second" if label.verdict.second > 0.5 else "first")
+    return label.verdict

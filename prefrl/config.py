@@ -65,6 +65,9 @@ class QueryConfig:
     (Christiano et al. 2017, section 3.3); or those whose segments may have done best."""
     candidates: int = 10
     """Candidate pairs per query, for strategies that choose."""
+    spread: int = 1
+    """Of so many times as many queries of the highest priority, those are asked whose best segments
+    move the least alike: else they are about one thing, again and again. 1: the highest."""
     first: Literal["uniform", "k_center"] = "uniform"
     """How the segments asked about before the first fit are chosen: at random; or half of them from
     `candidates` times as many, each moving the least like those chosen before it, which finds what
@@ -89,9 +92,13 @@ class QueryConfig:
         for name in ("initial", "uniform_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 0 to 1")
-        for name in ("every", "candidates", "need", "per_rollout"):
+        for name in ("every", "candidates", "spread", "need", "per_rollout"):
             if getattr(self, name) < 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.spread > self.candidates:
+            raise UserError(
+                f"queries.spread: got {self.spread}, wanted at most {self.candidates} (candidates)"
+            )
         if not 1 <= self.segments <= 6:
             raise UserError(
                 f"queries.segments: got {self.segments}, wanted 2, 3 to 6 for rankings, or 1 for "

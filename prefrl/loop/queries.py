@@ -48,7 +48,8 @@ def choose_queries(
             groups = draw_groups(len(pool), K, n, generator)
         else:
             candidates = draw_groups(len(pool), K, n * config.candidates, generator)
-            groups, priority = best_groups(pool, candidates, n, model, PRIORITY[strategy])
+            about = (model, PRIORITY[strategy])
+            groups, priority = best_groups(pool, candidates, n, *about, spread=config.spread)
         for group, weight in zip(groups, priority, strict=False):  # the pool may hold fewer
             segments = tuple(pool[i] for i in group)
             query = Query(
@@ -86,8 +87,13 @@ def best_groups(
     count: int,
     model: RewardModel,
     priority_of: Callable[[Tensor, Tensor], Tensor],
+    *,
+    spread: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the candidate `groups` [n, K], those of the highest priority.
+
+    Args:
+        spread: of so many times as many of them, those whose best segments move the least alike.
 
     Returns:
         [count, K] the groups, [count] their priority, greatest first.
@@ -98,7 +104,12 @@ def best_groups(
     returns = model.segment_returns([pool[i] for i in appearing])  # [E, appearing]
     index = torch.from_numpy(rows.reshape(groups.shape)).to(returns.device)
     priority = priority_of(returns, index).cpu().numpy()
-    best = np.argsort(-priority, kind="stable")[:count]
+    best = np.argsort(-priority, kind="stable")[: count * spread]
+    if spread > 1:
+        mean = returns.mean(0)[index].cpu().numpy()  # [n, K]
+        first = groups[best, mean[best].argmax(1)]
+        moved = in_deviations(movement([pool[i] for i in first]))
+        best = best[np.sort(k_center(moved, moved[:0], count).numpy())]
     return groups[best], priority[best]
 
 
@@ -117,11 +128,8 @@ def unlike_groups(
     count = min(count, len(pool) // K)
     if not count:
         return np.zeros((0, K), dtype=np.int64)
-    moved = movement(pool)
-    std = moved.std(0)
-    unit = torch.where(std > 0, 1 / std, 0.0)  # what moves seldom counts for much when it does
-    known = movement(covered) if covered else moved[:0]
-    odd = k_center(moved * unit, known * unit, count * -(-K // 2)).numpy()
+    moved = in_deviations(movement([*pool, *covered]), of=len(pool))
+    odd = k_center(moved[: len(pool)], moved[len(pool) :], count * -(-K // 2)).numpy()
     ordinary = np.setdiff1d(np.arange(len(pool)), odd)
     ordinary = generator.choice(ordinary, count * (K // 2), replace=False)
     shuffled = [generator.permutation(x).reshape(count, -1) for x in (odd, ordinary)]
@@ -138,6 +146,16 @@ def movement(segments: Sequence[Segment]) -> Tensor:
         moved = torch.from_numpy(np.stack([np.ptp(x[..., -1], axis=0) for x in seen]))
         return F.max_pool2d(moved[:, None].float(), CELL, ceil_mode=True).flatten(1)
     return torch.from_numpy(np.stack([np.ptp(x, axis=0) for x in seen])).float().flatten(1)
+
+
+def in_deviations(moved: Tensor, *, of: int | None = None) -> Tensor:
+    """[n, d] -> the same in deviations of the first `of` rows: what moves seldom counts for much.
+
+    >>> in_deviations(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    [[0.7071067690849304, 0.0], [2.1213202476501465, 0.0]]
+    """
+    std = moved[:of].std(0)
+    return moved * torch.where(std > 0, 1 / std, 0.0)
 
 
 def draw_groups(size: int, K: int, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -261,3 +261,33 @@ def test_synthetic_raters_rate_nothing() -> None:
         TrainConfig(task="T", rater="crowd", queries=QueryConfig(segments=1))
     with pytest.raises(UserError, match=r"queries\.segments: got 7"):
         QueryConfig(segments=7)
+
+
+def moving_both(*ranges: tuple[float, float]) -> list[Segment]:
+    """Segments of two numbers that move so far."""
+    return [
+        dataclasses.replace(segment, observations=np.array([[0, 0], moved], np.float32))
+        for segment, moved in zip(pool(len(ranges)), ranges, strict=True)
+    ]
+
+
+def test_of_the_best_pairs_those_are_asked_whose_best_segments_move_the_least_alike() -> None:
+    # three good segments that move alike, a good one that does not, and eight that are no good
+    behaviour = moving_both((1, 0), (1, 0), (1, 0), (0, 1), *[(0.5, 0.5)] * 8)
+    model = ensemble([[9.0, 8.9, 8.8, 8.7, *[0.0] * 8]] * 2)
+    about = {"strategy": "promising", "candidates": 30}
+
+    def best(spread: int) -> list[tuple[float, ...]]:
+        asked = choose(behaviour, 2, model, spread=spread, **about)
+        numbers = [max(pair, key=lambda s: -s.provenance.t0) for _, pair in asked]
+        return [tuple(s.observations[1].tolist()) for s in numbers]
+
+    assert best(1) == [(1, 0), (1, 0)]
+    assert sorted(best(20)) == [(0, 1), (1, 0)]
+
+
+def test_spread_is_of_the_candidates() -> None:
+    with pytest.raises(UserError, match=r"queries.spread: got 11, wanted at most 10 \(cand"):
+        QueryConfig(spread=11)
+    with pytest.raises(UserError, match=r"queries.spread: got 0, wanted 1 or more"):
+        QueryConfig(spread=0)

@@ -135,11 +135,6 @@ class TrainConfig:
     """Answers to ask for: comparisons, or rankings or ratings (`queries.segments`)."""
     steps: int = 1_000_000
     """Agent steps, over all environments (Atari: 4 frames each)."""
-    resets: tuple[float, ...] = ()
-    """Shares of the steps after which the policy begins anew, its weights, optimiser and annealing;
-    reward model and labels stay. What a policy learned while the reward model was poor may hold it
-    back for long (the primacy bias of Nikishin et al. 2022). Never where the reward is right from
-    the start: the true one, or a model that is there already."""
     seed: int = 0
     """Determines everything, on one machine and one set of versions."""
     num_envs: int = 16
@@ -172,10 +167,6 @@ class TrainConfig:
         for name in ("steps", "num_envs", "rollout_steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
-        if list(self.resets) != sorted({share for share in self.resets if 0 < share < 1}):
-            raise UserError(
-                f"resets: got {list(self.resets)}, wanted rising shares between 0 and 1"
-            )
         if self.queries.need > 1 and self.rater != "human":
             raise UserError(
                 f"queries.need: got {self.queries.need}, with the rater {self.rater}; "

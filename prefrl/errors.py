@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
 
 
 class UserError(ValueError):
@@ -18,3 +19,21 @@ def nearest(given: str, known: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}?" if found else ""
+
+
+def refuse_idle(name: str, given: object, default: object, *, beside: str) -> None:
+    """Settings that do nothing are refused, or somebody would wonder why they do nothing.
+
+    Args:
+        name: of a setting, or of a table of them.
+        beside: what leaves them without effect.
+
+    Raises:
+        UserError: the first that differs from its default.
+    """
+    if is_dataclass(given):
+        for one in fields(given):
+            inside = getattr(given, one.name), getattr(default, one.name)
+            refuse_idle(f"{name}.{one.name}", *inside, beside=beside)
+    elif given != default:
+        raise UserError(f"{name}: got {given}, with {beside}: it has no effect")

@@ -60,7 +60,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     if RunDir(path=out).config.is_file():
         RunDir.prepare(out, config)  # another run's is refused before its models are looked at
     else:
-        _check_left_behind(config)
+        _check_points(config)
     schedule = make_schedule(config)
     rater = make_rater(config)
     device = choose_device(config.device)
@@ -220,16 +220,11 @@ def _check(config: TrainConfig, task: Task) -> None:
         )
 
 
-def _check_left_behind(config: TrainConfig) -> None:
-    """What a recipe sets may do nothing where something else was asked for; the rest may not."""
-    recipe, kind = recipe_for(config.task), config.queries.schedule
-    points, resets = config.queries.points, config.resets
-    if points and kind != "custom" and points != recipe.queries.points:
+def _check_points(config: TrainConfig) -> None:
+    """A recipe's points may stay behind where another schedule was asked for; others may not."""
+    points, kind = config.queries.points, config.queries.schedule
+    if points and kind != "custom" and points != recipe_for(config.task).queries.points:
         raise UserError(f"queries.points: got some, with the schedule {kind}; wanted custom")
-    if resets and not config.asks and resets != recipe.resets:
-        raise UserError(
-            f"resets: got {list(resets)}, with a reward that nobody teaches; wanted none, or labels"
-        )
 
 
 def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:

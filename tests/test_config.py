@@ -41,8 +41,6 @@ def test_none_survives_too(tmp_path):
             {"queries": {"points": [[0, 0, 0]]}},
             "queries.points: got [0, 0, 0], wanted a list of 2",
         ),
-        ({"resets": [0.5, 0.2]}, "resets: got [0.5, 0.2], wanted rising shares between 0 and 1"),
-        ({"resets": [1.0]}, "resets: got [1.0], wanted rising shares between 0 and 1"),
         ({"queries": {"initial": 2.0}}, "queries.initial: got 2.0, wanted 0 to 1"),
     ],
 )

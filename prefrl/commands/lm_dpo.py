@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_reward import AnnotatorConfig, labels_for, task_of_labels
-from prefrl.commands.lm_source import check_positions, limits_for, load_policy, refuse_idle
+from prefrl.commands.lm_reward import LABELS_THERE, AnnotatorConfig, labels_for, task_of_labels
+from prefrl.commands.lm_source import check_positions, limits_for, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
     default_directory,
@@ -18,7 +18,7 @@ from prefrl.commands.lm_stage import (
     run_stage,
     subject,
 )
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.language.dpo import DirectConfig
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
@@ -87,7 +87,7 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     task = task_of_labels(config.task, config.data, config.store)
     limits = limits_for(config.limits, task)
     if task is None:
-        refuse_idle("annotator", config.annotator, AnnotatorConfig(), why="the labels are there")
+        refuse_idle("annotator", config.annotator, AnnotatorConfig(), beside=LABELS_THERE)
     policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
     if config.annotator.rater == "human":

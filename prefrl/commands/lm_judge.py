@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -159,6 +159,7 @@ def _begun(part: Path, inputs: str) -> int:
 
 def _publish(part: Path, out: Path) -> None:
     """Without the first line; whole or absent."""
-    rows: Iterable[bytes] = part.read_bytes().split(b"\n")[1:]
-    part.write_bytes(b"\n".join(rows))
-    part.replace(out)
+    temporary = out.with_name(f".{out.name}.new")
+    temporary.write_bytes(part.read_bytes().partition(b"\n")[2])
+    temporary.replace(out)
+    part.unlink()

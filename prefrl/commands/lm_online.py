@@ -14,11 +14,12 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_ppo import Diary, Judgement, conclude, draw
+from prefrl.commands.lm_policy import Diary, check_batch, conclude, draw
+from prefrl.commands.lm_ppo import Judgement
 from prefrl.commands.lm_reward import (
     CHOSEN,
     EDITED,
@@ -36,7 +37,7 @@ from prefrl.commands.lm_source import (
     load_policy,
 )
 from prefrl.commands.lm_stage import default_directory, finished, read_settings
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.language.config import LanguageConfig
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
@@ -109,21 +110,16 @@ class OnlineConfig:
                 f"rounds: got {self.rounds}, wanted at most one for each of the {self.lm.updates} "
                 f"updates and {self.annotator.labels} labels"
             )
-        if self.batch % self.lm.samples:
-            raise UserError(
-                f"batch: got {self.batch} completions, wanted a multiple of lm.samples "
-                f"({self.lm.samples})"
-            )
-        if self.lm.ppo.minibatches > self.batch:
-            raise UserError(
-                f"lm.ppo.minibatches: got {self.lm.ppo.minibatches}, wanted at most {self.batch}, "
-                "the batch"
-            )
+        check_batch(self.batch, self.lm)
         if self.annotator.rater == "rubric":
             raise UserError(
                 "annotator.rater: got rubric, whose opinions are probabilities; a store keeps "
                 "answers: wanted annotator or human"
             )
+        if not self.reward.normalise:
+            default = next(f.default for f in fields(self) if f.name == "reference_samples")
+            beside = "reward.normalise off"
+            refuse_idle("reference_samples", self.reference_samples, default, beside=beside)
         if self.lm.shard:
             raise UserError("lm.shard: got it, but this stage is of one process")
         if self.lm.pretraining:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-import shutil
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from prefrl.commands.lm_policy import Diary, check_batch, conclude, draw
 from prefrl.commands.lm_source import (
-    MODEL,
     check_inputs,
     fingerprint,
     load_policy,
@@ -81,18 +79,9 @@ class LmPPOConfig:
         for name in ("seed", "threads"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
-        if self.lm.ppo.minibatches > self.batch:
-            raise UserError(
-                f"lm.ppo.minibatches: got {self.lm.ppo.minibatches}, wanted at most {self.batch}, "
-                "the batch"
-            )
         if self.pretraining_data is not None and not self.lm.pretraining:
             raise UserError("pretraining_data: got texts, with lm.pretraining 0; wanted a weight")
-        if self.batch % self.lm.samples:
-            raise UserError(
-                f"batch: got {self.batch} completions, wanted a multiple of lm.samples "
-                f"({self.lm.samples})"
-            )
+        check_batch(self.batch, self.lm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,58 +176,12 @@ def _asked(trainer: LanguageTrainer, stop: Any) -> bool:
     return bool(trainer.processes.largest(int(stop.asked), trainer.policy.device))
 
 
-def conclude(
-    run: RunDir, trainer: LanguageTrainer, *, total: int, picture: Callable[[], None]
-) -> None:
-    """The checkpoint and the picture, and once the run is complete the model."""
-    trainer.save(run.checkpoints)
-    writes, complete = trainer.processes.rank == 0, trainer.step >= total
-    if writes:
-        picture()
-    if complete:
-        temporary = run.path / ".model.part"
-        if writes and temporary.exists():
-            shutil.rmtree(temporary)
-        trainer.export(temporary)
-        if writes:
-            temporary.rename(run.path / MODEL)  # whole or absent
-            log.info("%s", run.path / MODEL)
-    elif writes:
-        log.info(
-            "stopped at update %d: the same command with --out %s goes on", trainer.step, run.path
-        )
-
-
 def _draw(config: LmPPOConfig, run: RunDir) -> None:
     from prefrl.commands.lm_pictures import draw_stage
 
     how = {"critic": "PPO", "rloo": "RLOO", "grpo": "GRPO"}[config.lm.advantage]
     title = f"{how} · {config.task or config.data} · beta {config.lm.beta:g} · seed {config.seed}"
     log.info("curves: %s", draw_stage(run, PANELS, title=title))
-
-
-class Diary:
-    """Metrics and the progress line."""
-
-    def __init__(self, run: RunDir, trainer: LanguageTrainer, *, total: int) -> None:
-        from prefrl.loop.metrics import MetricsLog, ProgressLine
-        from prefrl.loop.train import Clock
-
-        self.trainer = trainer
-        self.metrics = MetricsLog(run, step=trainer.step)
-        self.progress = ProgressLine(total, step=trainer.step)
-        self.clock = Clock()
-
-    def write(self, figures: dict[str, float], *, tokens: int) -> None:
-        """Figures of the update just done."""
-        figures = figures | self.clock.figures(tokens)
-        self.metrics.write(self.trainer.step, figures)
-        self.progress.update(self.trainer.step, figures)
-
-    def close(self) -> None:
-        """Flush both."""
-        self.progress.close()
-        self.metrics.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,24 +329,3 @@ def _pretraining(
     else:
         raise UserError("lm.pretraining needs texts: give --pretraining-data FILE")
     return [(d.prompt, d.completion) for d in demonstrations]
-
-
-class Drawing(Protocol):
-    """What of the settings decides which prompts an update has."""
-
-    @property
-    def batch(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def lm(self) -> LanguageConfig: ...
-
-
-def draw(prompts: Sequence[str], config: Drawing, *, step: int) -> list[str]:
-    """The prompts of an update: the same for the same seed and step, resumed or not."""
-    import numpy as np
-
-    count = config.batch // config.lm.samples
-    rng = np.random.default_rng([config.seed, step])
-    chosen = rng.choice(len(prompts), count, replace=count > len(prompts))
-    return [prompts[i] for i in chosen]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prefrl.commands.lm_source import check_positions, limits_for, load_policy, refuse_idle
+from prefrl.commands.lm_source import check_positions, limits_for, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
     default_directory,
@@ -16,7 +16,7 @@ from prefrl.commands.lm_stage import (
     run_stage,
     subject,
 )
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
 from prefrl.language.reward import TextRewardConfig
@@ -42,6 +42,7 @@ PANELS = {
 CHOSEN = "Choose the text that you like better."
 RATED = "Say how good the text is."
 EDITED = "Correct the text, until you like it better."
+LABELS_THERE = "data or a store, whose labels are there"
 SYNTHETIC = ("temperature", "flips", "length_bias")  # settings of that annotator alone
 
 
@@ -80,13 +81,10 @@ class AnnotatorConfig:
                 f"annotator.edit: got {self.completions} completions, wanted one to correct: "
                 "--annotator.completions 1 --annotator.rater human"
             )
-        for own in fields(self):
-            value = getattr(self, own.name)
-            if self.rater != "annotator" and own.name in SYNTHETIC and value != own.default:
-                raise UserError(
-                    f"annotator.{own.name}: got {value}, with the rater {self.rater}, on whom it "
-                    "has no effect; wanted --annotator.rater annotator"
-                )
+        defaults = {one.name: one.default for one in fields(self)}
+        for name in SYNTHETIC if self.rater != "annotator" else ():
+            beside = f"the rater {self.rater}, not annotator"
+            refuse_idle(f"annotator.{name}", getattr(self, name), defaults[name], beside=beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +152,11 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     task = task_of_labels(config.task, config.data, config.store)
     limits = limits_for(config.limits, task)
     if task is None:
-        refuse_idle("annotator", config.annotator, AnnotatorConfig(), why="the labels are there")
+        refuse_idle("annotator", config.annotator, AnnotatorConfig(), beside=LABELS_THERE)
     if not config.reward.normalise:
         default = RewardStageConfig().reference_samples
-        why = "reward.normalise is off"
-        refuse_idle("reference_samples", config.reference_samples, default, why=why)
+        beside = "reward.normalise off"
+        refuse_idle("reference_samples", config.reference_samples, default, beside=beside)
     policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
     people = task is not None and config.annotator.rater == "human"

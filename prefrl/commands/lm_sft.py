@@ -10,7 +10,6 @@ from prefrl.commands.lm_source import (
     check_positions,
     limits_for,
     load_policy,
-    refuse_idle,
     task_or_data,
 )
 from prefrl.commands.lm_stage import (
@@ -20,7 +19,7 @@ from prefrl.commands.lm_stage import (
     read_settings,
     run_stage,
 )
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
 
@@ -90,7 +89,9 @@ def sft(config: SftConfig, out: Path) -> None:
     task = task_or_data(config.task, config.data)
     if task is None:
         default = SftConfig().demonstrations
-        refuse_idle("demonstrations", config.demonstrations, default, why="all of data are read")
+        refuse_idle(
+            "demonstrations", config.demonstrations, default, beside="data, of which all are read"
+        )
     limits = limits_for(config.limits, task)
     model, tokenizer = load_policy(
         config.model, device=config.device, offline=config.offline, new=config.new, task=task,

@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,7 +78,7 @@ def load_policy(
         )  # fmt: skip
         return model.to(where), tokenizer
     if new is not None:
-        refuse_idle("new", new, ModelArgs(), why=f"{path} is there already")
+        refuse_idle("new", new, ModelArgs(), beside=f"{path}, which is there already")
     folder = model_in(path)
     tokenizer = load_tokenizer(folder, offline=offline)
     return load_model(folder, tokenizer, offline=offline).to(where), tokenizer
@@ -133,27 +133,9 @@ def limits_for(limits: Limits, task: TextTask | None) -> Limits:
 
     if task is None:
         return limits
-    refuse_idle("limits", limits, Limits(), why=f"the task {task.name} has its own")
+    refuse_idle("limits", limits, Limits(), beside=f"the task {task.name}, which has its own")
 
     return Limits(max_prompt=task.max_prompt, max_completion=task.max_completion, too_long="drop")
-
-
-def refuse_idle(name: str, given: object, default: object, *, why: str) -> None:
-    """Settings that would do nothing are refused, or somebody would wonder why they do.
-
-    Args:
-        name: of a setting, or of a table of them.
-        why: they do nothing.
-
-    Raises:
-        UserError: the first that differs from its default.
-    """
-    if is_dataclass(given):
-        for one in fields(given):
-            inside = getattr(given, one.name), getattr(default, one.name)
-            refuse_idle(f"{name}.{one.name}", *inside, why=why)
-    elif given != default:
-        raise UserError(f"{name}: got {given}, but {why}: it has no effect")
 
 
 def check_positions(model: nn.Module, limits: Limits) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -11,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from prefrl.commands.lm_source import MODEL
+from prefrl.commands.lm_source import MODEL, fingerprint
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
@@ -264,7 +263,7 @@ def run_stage(
         finish=finish,
         checkpoint_every=config.checkpoint_every,
         picture=lambda run: draw_stage(run, panels, title=f"{title} · seed {config.optim.seed}"),
-        examples=hashlib.sha256(repr(examples).encode()).hexdigest(),
+        examples=fingerprint(examples),
         seq=seq,
     ).execute()
 

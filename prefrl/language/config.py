@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.language.terms import MissingEOS
 from prefrl.ppo import PPOConfig
 
@@ -127,17 +127,17 @@ class LanguageConfig:
             )
 
     def _check_idle(self) -> None:
-        """Settings without effect are refused, or somebody would wonder why they have none."""
+        """Settings whose effect hangs on another one."""
         idle = {
-            "kl_horizon": self.kl_target is None and "no kl_target, to which beta is steered",
-            "missing_eos_value": self.missing_eos == "keep" and "missing_eos keep",
-            "lora_alpha": not self.lora_rank and "lora_rank 0",
-            "pretraining_batch": not self.pretraining and "pretraining 0",
+            "kl_horizon": "no kl_target" if self.kl_target is None else "",
+            "missing_eos_value": "missing_eos keep" if self.missing_eos == "keep" else "",
+            "lora_alpha": "" if self.lora_rank else "lora_rank 0",
+            "pretraining_batch": "" if self.pretraining else "pretraining 0",
         }
         defaults = {f.name: f.default for f in fields(self)}
-        for name, why in idle.items():
-            if why and getattr(self, name) != defaults[name]:
-                raise UserError(f"{name}: got {getattr(self, name)}, with {why}: it has no effect")
+        for name, beside in idle.items():
+            if beside:
+                refuse_idle(name, getattr(self, name), defaults[name], beside=beside)
 
     @property
     def missing_eos_rule(self) -> MissingEOS:

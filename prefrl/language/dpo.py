@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.feedback import Rating
 from prefrl.language.encoded import Encoded, flat
 from prefrl.language.models import logprobs, rows_at_once
@@ -70,11 +70,9 @@ class DirectConfig:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
         defaults = {f.name: f.default for f in fields(self)}
         for name, users in USED_BY.items():
-            if self.loss not in users and getattr(self, name) != defaults[name]:
-                raise UserError(
-                    f"{name}: got {getattr(self, name)}, with {self.loss}: it has no effect; "
-                    f"wanted {' or '.join(users)}"
-                )
+            if self.loss not in users:
+                beside = f"{self.loss}, not {' or '.join(users)}"
+                refuse_idle(name, getattr(self, name), defaults[name], beside=beside)
         if self.rankings != "pairs" and self.loss != "dpo":
             raise UserError(f"rankings: {self.loss} is defined on pairs; wanted rankings = pairs")
 

@@ -228,10 +228,11 @@ def chosen_labels(
             hint = nearest(name, raters) or f"answers are by {', '.join(sorted(raters))}"
             raise UserError(f"without: got {name!r}, who has answered nothing here; {hint}")
     kept = [label for label in found if label.rater not in without]
-    if not kept and answers is not None and changes.seq < store.changes(0).seq:
+    newest = store.changes(0).seq if not kept else changes.seq
+    if changes.seq < newest:
         raise UserError(
             f"answers: got {answers}, and none of the first so many is one to fit on; there are "
-            f"{store.changes(0).seq}"
+            f"{newest}"
         )
     if not kept:
         raise UserError(

@@ -107,7 +107,7 @@ def best_groups(
     best = np.argsort(-priority, kind="stable")[: count * spread]
     if spread > 1:
         mean = returns.mean(0)[index].cpu().numpy()  # [n, K]
-        first = groups[best, mean[best].argmax(1)]
+        first = groups[best, mean[best].argmax(1)]  # [count * spread]
         moved = in_deviations(movement([pool[i] for i in first]))
         best = best[np.sort(k_center(moved, moved[:0], count).numpy())]
     return groups[best], priority[best]

@@ -70,7 +70,7 @@ def write_learning_curves(run: RunDir) -> Path:
     """
     config, rows = _read(run)
     figure, axes = panels(LAYOUT, size=(12.5, 7.2))
-    _draw_true_return(axes["true"], rows, config)
+    _draw_true_return(axes["true"], rows)
     _draw_learned_reward(axes["learned"], rows, config)
     _draw_labels(axes["labels"], rows, config)
     _draw_fit(axes["fit"], rows)
@@ -108,13 +108,8 @@ def _read(run: RunDir) -> tuple[TrainConfig, list[Row]]:
     return read_toml(run.config), rows
 
 
-def _draw_true_return(ax: Axes, rows: Sequence[Row], config: TrainConfig) -> None:
+def _draw_true_return(ax: Axes, rows: Sequence[Row]) -> None:
     ax.plot(*series(rows, "episode/true_return"), color=BLUE, lw=2.2)
-    resets = [share * config.steps for share in config.resets if config.asks]
-    for i, step in enumerate(step for step in resets if step <= rows[-1]["step"]):
-        label = "the policy begins anew" if i == 0 else None
-        ax.axvline(step, color=GREY, lw=1.5, ls=":", label=label)
-    legend(ax)
     ax.set_title("True return (hidden from the agent)")
     ax.set_ylabel("mean of the last 100 episodes")
 

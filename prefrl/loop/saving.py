@@ -21,7 +21,6 @@ POLICY, MODEL = "policy.safetensors", "reward_model.safetensors"
 TRAINER, STATE = "trainer.safetensors", "state.json"
 COUNTERS = (
     "step",
-    "policy_begun",
     "labels_used",
     "unfitted",
     "watermark",
@@ -43,7 +42,7 @@ def read_run(run: Run, path: Path) -> None:
     """Bring `run` to where it stood when `path` was written; labels come from its store."""
     run.policy.load_state_dict(load_file(path / POLICY))
     run.model.restore(load_file(path / MODEL))
-    counters = {"policy_begun": 0} | json.loads((path / STATE).read_text())  # older: no resets
+    counters = json.loads((path / STATE).read_text())
     for name in COUNTERS:
         setattr(run, name, counters[name])
     run.episodes.restore(counters["episodes"])

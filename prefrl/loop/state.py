@@ -66,7 +66,6 @@ class Run:
         self.config, self.directory, self.store = config, directory, store
         self.venv, self.rater, self.schedule, self.device = venv, rater, schedule, device
         self.step = 0
-        self.policy_begun = 0
         self.labels_used = 0
         self.unfitted = 0
         self.watermark = 0
@@ -100,7 +99,13 @@ class Run:
 
     def _build_agent(self) -> None:
         config, venv = self.config, self.venv
-        self.policy = self._make_policy()
+        self.policy: ControlPolicy = make_policy(
+            venv.single_observation_space,
+            venv.single_action_space,
+            config.policy,
+            device=self.device,
+            generator=self.generators["policy_init"],
+        )
         self.collector = Collector(
             venv,
             self.policy,
@@ -125,15 +130,6 @@ class Run:
                 env=env, start=start, steps=steps
             ).to_bytes(),
             generator=self.window_generator,
-        )
-
-    def _make_policy(self) -> ControlPolicy:
-        return make_policy(
-            self.venv.single_observation_space,
-            self.venv.single_action_space,
-            self.config.policy,
-            device=self.device,
-            generator=self.generators["policy_init"],
         )
 
     def _build_rewards(self, model: RewardModel | None) -> None:
@@ -165,26 +161,6 @@ class Run:
     def learns(self) -> bool:
         """The policy waits for the first fit: an untrained reward model would ruin it."""
         return self.config.reward == "true" or self.config.labels == 0 or self.model.fitted
-
-    @property
-    def policy_progress(self) -> float:
-        """0 where the policy began, at the start or at a reset; 1 at the end of the run."""
-        return (self.step - self.policy_begun) / (self.config.steps - self.policy_begun)
-
-    def policy_reset_due(self) -> bool:
-        """Has one of `config.resets` been passed since the policy began? Never at the end."""
-        steps = self.config.steps
-        passed = any(self.policy_begun < share * steps <= self.step for share in self.config.resets)
-        return self.asks and passed and self.step < steps
-
-    def reset_policy(self) -> None:
-        """New weights, and an optimiser that remembers nothing; normalisers know what they saw."""
-        self.policy_begun = self.step
-        fresh = self._make_policy()
-        with torch.no_grad():
-            for parameter, new in zip(self.policy.parameters(), fresh.parameters(), strict=True):
-                parameter.copy_(new)  # in place: gradient and optimiser hold these very tensors
-        self.ppo.optimiser.state.clear()
 
     def labels_due(self) -> int:
         """Labels the schedule wants by now, over the whole run.

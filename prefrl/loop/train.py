@@ -59,10 +59,8 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
             clock.lap("reward")
 
             if run.learns:
-                figures |= run.ppo.update(rollout, progress=run.policy_progress)
+                figures |= run.ppo.update(rollout, progress=run.step / config.steps)
             run.policy.observe(experience.observation)
-            if run.policy_reset_due():
-                run.reset_policy()
             clock.lap("learn")
 
             figures |= rewards | run.episodes.figures() | run.feedback_figures()

@@ -451,15 +451,19 @@ def test_bad_data_is_refused_before_anything_is_created(
         (
             lm_dpo,
             "--model x --limits.max-prompt 9",
-            "max_prompt: got 9, but the task reviews",
+            "max_prompt: got 9, with the task reviews",
         ),
         (
             lm_reward,
             "--reward.no-normalise --reference-samples 9",
-            "got 9, but reward.norm",
+            "got 9, with reward.norm",
         ),
-        (lm_dpo, "--direct.noise .2", "noise: got 0.2, with dpo: it has no effect; wanted cdpo or"),
-        (lm_dpo, "--direct.bad-weight 2", "bad_weight: got 2.0, with dpo: it has no effect"),
+        (lm_dpo, "--direct.noise .2", "noise: got 0.2, with dpo, not cdpo or robust: it has"),
+        (
+            lm_dpo,
+            "--direct.bad-weight 2",
+            "bad_weight: got 2.0, with dpo, not kto: it has no effect",
+        ),
         (lm_dpo, "--direct.loss kto --direct.bad-weight -1", "bad_weight: got -1.0, wanted 0 or"),
         (lm_sft, "--optim.epochs inf", "epochs: got inf, wanted a finite number"),
         (lm_sft, "--device gpu", "device: got 'gpu', wanted auto, cpu, cuda or cuda:N"),
@@ -537,10 +541,10 @@ def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "options", "complaint"),
     [
-        (lm_reward, "--annotator.rater human", "annotator.rater: got human, but the labels are"),
-        (lm_dpo, "--annotator.labels 3", "annotator.labels: got 3, but the labels are there"),
-        (lm_sft, "--demonstrations 3", "demonstrations: got 3, but all of data are read"),
-        (lm_sft, "--new.width 16", r"new.width: got 16, but .* is there already"),
+        (lm_reward, "--annotator.rater human", "annotator.rater: got human, with data or a store"),
+        (lm_dpo, "--annotator.labels 3", "annotator.labels: got 3, with data or a store, whose"),
+        (lm_sft, "--demonstrations 3", "demonstrations: got 3, with data, of which all are"),
+        (lm_sft, "--new.width 16", r"new.width: got 16, with .*, which is there already"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(

@@ -134,6 +134,7 @@ def test_rounds_share_updates_and_labels() -> None:
         ("--annotator.labels 2", "rounds: got 3, wanted at most"),
         ("--batch 9 --lm.samples 2", "batch: got 9 completions, wanted a multiple"),
         ("--annotator.rater rubric", "annotator.rater: got rubric, whose opinions are prob"),
+        ("--reward.no-normalise", "reference_samples: got 8, with reward.normalise off"),
         ("--lm.shard", "lm.shard: got it, but this stage is of one process"),
         ("--lm.pretraining .1", "lm.pretraining: got a weight"),
         ("--seed -1", "seed: got -1, wanted 0 or more"),

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from prefrl.cli import main
 from prefrl.commands import lm_generate, lm_ppo
-from prefrl.commands.lm_ppo import Judgement, LmPPOConfig, draw
+from prefrl.commands.lm_policy import draw
+from prefrl.commands.lm_ppo import Judgement, LmPPOConfig
 from prefrl.errors import UserError
 from prefrl.language.models import ScalarModel, load_model, new_model, save_model
 from prefrl.language.records import Completion

@@ -37,13 +37,6 @@ def test_curves_are_a_readable_picture(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["learning.png"]
 
 
-def test_curves_show_where_the_policy_began_anew(tmp_path):
-    def drawn(name, **settings):
-        return cv2.imread(str(write_learning_curves(fake_run(tmp_path / name, ROWS, **settings))))
-
-    assert (drawn("passed", resets=(0.5,)) != drawn("without")).any()
-
-
 @pytest.mark.parametrize("reward", ["learned", "true"])
 def test_the_first_rollout_is_enough_for_curves(reward, tmp_path):
     assert write_learning_curves(fake_run(tmp_path / "run", ROWS[:1], reward=reward)).is_file()

@@ -21,7 +21,7 @@ from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
-from prefrl.run import _check_left_behind, make_rater, make_schedule
+from prefrl.run import _check_points, make_rater, make_schedule
 
 DOT = "prefrl/Dot-v0"
 SHORT: dict[str, Any] = {"labels": 40, "steps": 8_960, "checkpoint_every": 3_200}
@@ -152,40 +152,6 @@ def test_a_run_that_is_stopped_and_resumed_ends_bit_identical(
     assert [untimed(r) for r in one] == [untimed(r) for r in other]
 
 
-def test_a_policy_that_began_anew_goes_on_bit_identical(tmp_path: Path) -> None:
-    settings = config(**SHORT, resets=(0.4, 0.7))  # after 3,584 and 6,272 of 8,960 steps
-    with running(tmp_path / "alone", settings) as run:
-        learn(run)
-        assert run.policy_begun == 6_400  # at the end of its rollout
-        alone = weights(run)
-    rates = {r["step"]: r["ppo/lr"] for r in read_metrics(tmp_path / "alone" / "metrics.jsonl")
-             if "ppo/lr" in r}  # fmt: skip
-    assert rates[7_040] > rates[6_400]
-    with running(tmp_path / "stopped", settings) as run:
-        learn(run, stop=StopAt(run, 6_400))
-    with running(tmp_path / "stopped", settings) as run:
-        assert run.policy_begun == 6_400
-        assert not run.ppo.optimiser.state
-        learn(run)
-        assert same(weights(run), alone)
-
-
-def test_a_reset_leaves_nothing_of_the_policy_and_all_of_the_rest(tmp_path: Path) -> None:
-    with running(tmp_path / "run", config(**SHORT)) as run:
-        learn(run, stop=StopAt(run, 6_400))
-        before, labels = weights(run), run.labels_used
-        run.reset_policy()
-        after = weights(run)
-        assert run.policy_progress == 0
-        assert run.labels_used == labels
-    learned = [k for k, _ in run.policy.named_parameters()]
-    matrices = [k for k in learned if before[f"policy.{k}"].ndim > 1]
-    assert all(not torch.equal(before[f"policy.{k}"], after[f"policy.{k}"]) for k in matrices)
-    assert all(not after[f"policy.{k}"].any() for k in learned if k.endswith("bias"))
-    kept = [k for k in before if k.removeprefix("policy.") not in learned]
-    assert all(torch.equal(before[k], after[k]) for k in kept)
-
-
 def test_a_run_on_pixels_goes_on_bit_identical(tmp_path: Path) -> None:
     game = recipe_for("ALE/Pong-v5")
     short = dataclasses.replace(
@@ -272,18 +238,8 @@ def test_every_recipe_takes_every_schedule(task: str, schedule: str) -> None:
     recipe = recipe_for(task)
     queries = dataclasses.replace(recipe.queries, schedule=schedule)
     settings = dataclasses.replace(recipe, queries=queries)
-    _check_left_behind(settings)
+    _check_points(settings)
     assert make_schedule(settings).due(recipe.steps) == recipe.labels
-
-
-def test_resets_are_for_rewards_that_are_learned_on_the_way(tmp_path: Path) -> None:
-    settings = config(**SHORT | {"labels": 0}, resets=(0.4,))
-    with pytest.raises(UserError, match=r"resets: got \[0.4\], with a reward that nobody teaches"):
-        _check_left_behind(settings)
-    _check_left_behind(dataclasses.replace(recipe_for("ALE/Pong-v5"), reward="true"))
-    with running(tmp_path / "run", settings) as run:
-        learn(run)
-        assert run.policy_begun == 0
 
 
 def test_candidates_for_the_first_queries_gather_for_a_twentieth_of_the_run(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def _mark(reply: Reply | None, place: int) -> tuple[str, bool]:
     if isinstance(reply, Comparison):
         if reply.choice == "tie":
             return "as good", False
-        best = reply.target == place if reply.target is not None else False
+        best = reply.preferred == place
         return ("preferred" if best else ""), best
     if isinstance(reply, Ranking):
         rank = next(i for i, group in enumerate(reply.order) if place in group)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_reward import LABELS_THERE, AnnotatorConfig, labels_for, task_of_labels
-from prefrl.commands.lm_source import check_positions, limits_for, load_policy
+from prefrl.commands.lm_labels import AnnotatorConfig, labels_for, task_of_labels
+from prefrl.commands.lm_source import check_positions, fingerprint, limits_for, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
+    check_fit,
     default_directory,
     held_out_figures,
     held_out_split,
@@ -18,7 +19,7 @@ from prefrl.commands.lm_stage import (
     run_stage,
     subject,
 )
-from prefrl.errors import UserError, refuse_idle
+from prefrl.errors import UserError
 from prefrl.language.dpo import DirectConfig
 from prefrl.language.encoded import Limits
 from prefrl.language.optimise import OptimConfig
@@ -61,6 +62,9 @@ class DpoStageConfig:
     limits: Limits = field(default_factory=Limits)
     """Of data and stores; a task has its own."""
 
+    def __post_init__(self) -> None:
+        check_fit(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpoArgs(DpoStageConfig):
@@ -84,18 +88,15 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
 
-    task = task_of_labels(config.task, config.data, config.store)
+    task = task_of_labels(config.task, config.data, config.store, config.annotator)
     limits = limits_for(config.limits, task)
-    if task is None:
-        refuse_idle("annotator", config.annotator, AnnotatorConfig(), beside=LABELS_THERE)
     policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
-    if config.annotator.rater == "human":
-        raise UserError("annotator.rater: `prefrl lm reward` asks people; then --store RUN here")
+    inputs = {"model": fingerprint(policy)}
     kto = config.direct.loss == "kto"
     began = began_with(out, config)
-    read: Any = _thumbs if kto else _labels
-    examples, seq = read(config, task, policy, tokenizer, began)
+    read: Any = _thumbs if kto else labels_for
+    examples, seq = read(config, task, policy, tokenizer, out=out, began=began)
     reference = copy.deepcopy(policy)
     make: Any = _kto if kto else _paired
     about, objective = make(policy, reference, examples, tokenizer, config, limits)
@@ -112,8 +113,7 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
         finish=lambda path: save_model(policy, tokenizer, path),
         panels=KTO_PANELS if kto else PANELS,
         title=f"{how} · {len(train)} labels",
-        examples=examples,
-        seq=seq,
+        inputs={**inputs, "examples": fingerprint(examples), "seq": seq},
     )
 
 
@@ -135,8 +135,9 @@ KTO_PANELS = {
 
 
 def _thumbs(
-    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, began: int | None
-) -> tuple[list[list[Thumb]], int | None]:
+    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, *, out: Path,
+    began: int | None,
+) -> tuple[list[list[Thumb]], int | None]:  # fmt: skip
     """Row by row, or label by label; and of a store the `seq` up to which it was read."""
     from prefrl.feedback import Rating
     from prefrl.language.data import chat_template, read_thumb_rows
@@ -144,7 +145,7 @@ def _thumbs(
     if config.data is not None:
         found, seq = read_thumb_rows(config.data, template=chat_template(tokenizer)), None
     else:
-        labels, seq = _labels(config, task, policy, tokenizer, began)
+        labels, seq = labels_for(config, task, policy, tokenizer, out=out, began=began)
         if any(isinstance(label.verdict, Rating) for label in labels):
             raise UserError(
                 "kto: got ratings, which do not say what is good and what bad; wanted preferences, "
@@ -154,12 +155,6 @@ def _thumbs(
     if not any(found):
         raise UserError("kto: got no decided preference, wanted at least one")
     return found, seq
-
-
-def _labels(
-    config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, began: int | None
-) -> tuple[list[TextLabel], int | None]:
-    return labels_for(config, task, policy, tokenizer, run=None, began=began)
 
 
 def thumbs_of(label: TextLabel) -> list[Thumb]:

@@ -26,8 +26,9 @@ Pair = tuple[str, "Completion", "Completion"]
 class JudgeArgs:
     """Have a causal language model compare completions in pairs: AI feedback.
 
-    Writes JSON lines with prompt, chosen, rejected and probability, soft labels for `prefrl lm
-    reward --data` and `prefrl lm dpo --data`. Ctrl-C keeps what there is; the same command goes on.
+    Soft labels for `prefrl lm reward` and `prefrl lm dpo`: of a file JSON lines with prompt,
+    chosen, rejected and probability (--data there), of a run answers in its store (--store there).
+    Ctrl-C keeps what there is; the same command goes on.
     """
 
     model: str = ""
@@ -39,6 +40,11 @@ class JudgeArgs:
     data: Path | None = None
     """What to compare: JSON lines or Parquet with prompt and completion, as `prefrl lm generate`
     writes; of each prompt the first with the second, the third with the fourth, and so on."""
+    store: Path | None = None
+    """Instead of a file: a run whose comparisons of texts are open. The answers lie in its store,
+    under the name of the model's folder."""
+    answered: bool = False
+    """Of a store also what others have answered: to see in `prefrl raters` how well they agree."""
     seed: int = 0
     """Of the draws of principles."""
     device: str = "auto"
@@ -46,50 +52,86 @@ class JudgeArgs:
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
     out: Path | None = None
-    """The file of labels; nothing may be there."""
+    """The file of labels, of --data; nothing may be there."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UserError(f"seed: got {self.seed}, wanted 0 or more")
+        if self.store is not None and (self.data or self.out):
+            raise UserError("store: got it with --data or --out, wanted one or the others")
+        if self.answered and self.store is None:
+            raise UserError("answered: got it without --store, wanted a run whose answers they are")
 
 
 def main(args: list[str], *, prog: str) -> None:
     """Check everything, then judge."""
     given = parse(JudgeArgs, args, prog=prog, default=JudgeArgs())
-    missing = [
-        name for name in ("model", "constitution", "data", "out") if not getattr(given, name)
-    ]
+    wanted = ("model", "constitution", *(() if given.store else ("data", "out")))
+    missing = [name for name in wanted if not getattr(given, name)]
     if missing:
         raise UserError(f"{missing[0]}: wanted --{missing[0]}; see `{prog} --help`")
-    judge(given)
+    if given.store is not None:
+        judge_store(given, given.store)
+    else:
+        assert given.data is not None
+        assert given.out is not None
+        judge_file(given, given.data, given.out)
 
 
-def judge(given: JudgeArgs) -> None:
+def judge_store(given: JudgeArgs, run: Path) -> None:
+    """All that is open in a run, and perhaps what is answered too."""
+    from prefrl.feedback import FeedbackStore
+    from prefrl.language.forms import judge_query, unjudged
+    from prefrl.loop.metrics import ProgressLine
+    from prefrl.loop.train import Stop
+
+    with FeedbackStore.open(run) as store:
+        asked, _ = _judge(given)
+        todo = unjudged(store, asked.name, answered=given.answered)
+        progress, done = ProgressLine(len(todo), step=0, unit="pairs"), 0
+        try:
+            with Stop().on_signals() as stop:
+                while done < len(todo) and not stop.asked:
+                    judge_query(store, asked, todo[done])
+                    done += 1
+                    progress.update(done, {})
+        finally:
+            progress.close()
+    log.info("%s: %s has answered %d of %d comparisons", run, asked.name, done, len(todo))
+
+
+def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
     """All pairs, begun or gone on with."""
-    assert given.constitution is not None
-    assert given.data is not None
-    assert given.out is not None
-    if given.out.exists():
-        raise UserError(f"{given.out} exists: give another --out, nothing is overwritten")
-    if not given.out.parent.is_dir():
-        raise UserError(f"out: got {given.out}, wanted a file in a folder that is there")
-    from prefrl.language.judge import Judge, LanguageModelBackend, read_constitution
-
-    constitution = read_constitution(given.constitution)
-    pairs = _pairs(given.data)
-    model, tokenizer = load_policy(given.model, device=given.device, offline=given.offline)
-    backend = LanguageModelBackend(model, tokenizer)
-    asked = Judge(
-        backend=backend, constitution=constitution, mode=given.mode, seed=given.seed,
-        name=Path(given.model).name,
-    )  # fmt: skip
-    inputs = fingerprint([fingerprint(model), constitution, given.mode, given.seed, pairs])
-    part = given.out.with_name(f"{given.out.name}.part")
+    if out.exists():
+        raise UserError(f"{out} exists: give another --out, nothing is overwritten")
+    if not out.parent.is_dir():
+        raise UserError(f"out: got {out}, wanted a file in a folder that is there")
+    pairs = _pairs(data)
+    asked, model = _judge(given)
+    inputs = fingerprint([model, asked.constitution, given.mode, given.seed, pairs])
+    part = out.with_name(f"{out.name}.part")
     if _judged(asked, pairs, part, inputs):
-        _publish(part, given.out)
-        log.info("%s: %d labels", given.out, len(pairs))
+        _publish(part, out)
+        log.info("%s: %d labels", out, len(pairs))
     else:
         log.info("stopped: the same command goes on from %s", part)
+
+
+def _judge(given: JudgeArgs) -> tuple[Judge, str]:
+    """And its model's fingerprint."""
+    from prefrl.language.judge import Judge, LanguageModelBackend, read_constitution
+
+    assert given.constitution is not None
+    constitution = read_constitution(given.constitution)
+    model, tokenizer = load_policy(given.model, device=given.device, offline=given.offline)
+    judge = Judge(
+        backend=LanguageModelBackend(model, tokenizer),
+        constitution=constitution,
+        mode=given.mode,
+        seed=given.seed,
+        name=Path(given.model).name,
+    )
+    return judge, fingerprint(model)
 
 
 def _pairs(data: Path) -> list[Pair]:

@@ -18,17 +18,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefrl.commands.lm_labels import AnnotatorConfig, ask_about, open_store, reference_texts
 from prefrl.commands.lm_policy import Diary, check_batch, conclude, draw
 from prefrl.commands.lm_ppo import Judgement
-from prefrl.commands.lm_reward import (
-    CHOSEN,
-    EDITED,
-    RATED,
-    AnnotatorConfig,
-    annotate,
-    reference_texts,
-    written,
-)
 from prefrl.commands.lm_source import (
     check_inputs,
     check_positions,
@@ -46,7 +38,7 @@ from prefrl.language.reward import TextRewardConfig
 if TYPE_CHECKING:
     from torch import nn
 
-    from prefrl.feedback import FeedbackStore, Reply
+    from prefrl.feedback import FeedbackStore
     from prefrl.language.records import TextLabel
     from prefrl.language.reward import TextRewardModel
     from prefrl.language.tasks import TextTask
@@ -111,11 +103,6 @@ class OnlineConfig:
                 f"updates and {self.annotator.labels} labels"
             )
         check_batch(self.batch, self.lm)
-        if self.annotator.rater == "rubric":
-            raise UserError(
-                "annotator.rater: got rubric, whose opinions are probabilities; a store keeps "
-                "answers: wanted annotator or human"
-            )
         if not self.reward.normalise:
             default = next(f.default for f in fields(self) if f.name == "reference_samples")
             beside = "reward.normalise off"
@@ -153,12 +140,12 @@ def main(args: list[str], *, prog: str) -> None:
 
 def online(config: OnlineConfig, out: Path) -> None:
     """One run, begun or resumed."""
-    from prefrl.feedback import FeedbackStore
     from prefrl.language.tasks import find_text_task
     from prefrl.loop.hardware import set_threads
     from prefrl.loop.rundir import RunDir, RunLock
 
     task = find_text_task(config.task)
+    config.annotator.check_task(task)
     limits = limits_for(Limits(), task)
     set_threads(config.threads)
     model, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
@@ -169,11 +156,7 @@ def online(config: OnlineConfig, out: Path) -> None:
         return
     with RunLock(run):
         check_inputs(run, inputs)
-        begun = (run.path / "labels.db").is_file()
-        with (
-            FeedbackStore.open(run.path) if begun
-            else FeedbackStore.create(run.path, task=task.name, seed=config.seed)
-        ) as store:  # fmt: skip
+        with open_store(run, task, seed=config.seed) as store:
             Online(config, run, task, model, tokenizer, store, limits).learn()
 
 
@@ -249,49 +232,16 @@ class Online:
         return load_text_reward(path).to(device)
 
     def _ask(self, round: int, policy: nn.Module) -> None:
-        """Put what the policy says to raters, once; a synthetic one answers at once."""
-        import numpy as np
-
-        from prefrl.language.forms import ask, asked_at
-
-        step, how = self.config.begins(round), self.config.annotator
-        rng = np.random.default_rng([self.config.seed, round])
-        if not asked_at(self.store, step):
-            chosen = rng.choice(len(self.task.prompts), size=self.config.labels(round))
-            prompts = [self.task.prompts[int(i)] for i in chosen]
-            seed = int(np.random.SeedSequence([self.config.seed, round]).generate_state(1)[0])
-            about: Any = (prompts, how.completions, self.task, policy, self.tokenizer)
-            said = written(*about, seed=seed)
-            ask(self.store, said, step=step, gold=self.task.gold, edit=how.edit)
-        if how.rater == "human":
-            self.store.set_instructions(
-                EDITED if how.edit else RATED if how.completions == 1 else CHOSEN
-            )
-        else:
-            self._answer(round)
-
-    def _answer(self, round: int) -> None:
-        """What the annotator says, in the order of the queries' ids, whatever came before."""
-        import numpy as np
-
-        from prefrl.feedback import Answer, answer_id
-        from prefrl.language.forms import asked_at
-
-        asked = asked_at(self.store, self.config.begins(round))
-        groups = [(prompt, completions) for _, prompt, completions in asked]
-        rng = np.random.default_rng([self.config.seed, round, 1])
-        how, seed = self.config.annotator, self.config.seed
-        labels = annotate(how, self.task, groups, rng, seed=seed)
-        self.store.submit_many(
-            [
-                Answer(
-                    id=answer_id(query.id, label.rater),
-                    query=query.id,
-                    rater=label.rater,
-                    reply=_reply(label),
-                )
-                for (query, _, _), label in zip(asked, labels, strict=True)
-            ]
+        """Put what the policy says to raters."""
+        ask_about(
+            self.store,
+            self.config.annotator,
+            self.task,
+            policy,
+            self.tokenizer,
+            count=self.config.labels(round),
+            step=self.config.begins(round),
+            seed=(self.config.seed, round),
         )
 
     def _labels(self, round: int) -> list[TextLabel]:
@@ -358,13 +308,3 @@ class Online:
         title = f"Online · {self.config.task} · {self.config.rounds} rounds"
         title += f" · beta {self.config.lm.beta:g} · seed {self.config.seed}"
         log.info("curves: %s", draw_stage(self.run, PANELS, title=title))
-
-
-def _reply(label: TextLabel) -> Reply:
-    """As the store keeps it; a synthetic annotator is never undecided."""
-    from prefrl.feedback import Comparison
-    from prefrl.language.records import Preference
-
-    if isinstance(label.verdict, Preference):
-        return Comparison(choice="second" if label.verdict.second > 0.5 else "first")
-    return label.verdict

@@ -8,11 +8,13 @@ from pathlib import Path
 from prefrl.commands.lm_source import (
     ModelArgs,
     check_positions,
+    fingerprint,
     limits_for,
     load_policy,
     task_or_data,
 )
 from prefrl.commands.lm_stage import (
+    check_fit,
     default_directory,
     held_out_figures,
     held_out_split,
@@ -61,6 +63,11 @@ class SftConfig:
     new: ModelArgs = field(default_factory=ModelArgs)
     """Of a new model."""
 
+    def __post_init__(self) -> None:
+        check_fit(self)
+        if self.demonstrations < 1:
+            raise UserError(f"demonstrations: got {self.demonstrations}, wanted 1 or more")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftArgs(SftConfig):
@@ -84,8 +91,6 @@ def sft(config: SftConfig, out: Path) -> None:
     from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
 
-    if config.demonstrations < 1:
-        raise UserError(f"demonstrations: got {config.demonstrations}, wanted 1 or more")
     task = task_or_data(config.task, config.data)
     if task is None:
         default = SftConfig().demonstrations
@@ -97,6 +102,7 @@ def sft(config: SftConfig, out: Path) -> None:
         config.model, device=config.device, offline=config.offline, new=config.new, task=task,
         seed=config.optim.seed,
     )  # fmt: skip
+    inputs = {"model": fingerprint(model)}
     check_positions(model, limits)
     if task is not None:
         demonstrations = list(task.demonstrations(config.demonstrations, config.optim.seed))
@@ -115,5 +121,5 @@ def sft(config: SftConfig, out: Path) -> None:
         finish=lambda path: save_model(model, tokenizer, path),
         panels=PANELS,
         title=f"SFT · {config.task or config.data}",
-        examples=demonstrations,
+        inputs={**inputs, "examples": fingerprint(demonstrations)},
     )

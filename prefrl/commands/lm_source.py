@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefrl.errors import UserError, refuse_idle
 
@@ -164,11 +164,15 @@ def fingerprint(of: nn.Module | Sequence[object] | None) -> str:
     return found.hexdigest()
 
 
-def check_inputs(run: RunDir, inputs: dict[str, str]) -> None:
+Inputs = Mapping[str, str | int | None]
+"""What a run begins with, by name: fingerprints, and how far a store was read."""
+
+
+def check_inputs(run: RunDir, inputs: Inputs) -> None:
     """A run goes on with the very inputs it began with, or it would end as another run.
 
     Args:
-        inputs: fingerprints by name; kept in `inputs.json` from the start on.
+        inputs: kept in `inputs.json` from the start on.
 
     Raises:
         UserError: one has changed since.
@@ -178,10 +182,17 @@ def check_inputs(run: RunDir, inputs: dict[str, str]) -> None:
         temporary = file.with_suffix(".part")
         temporary.write_text(json.dumps(inputs, indent=2))
         temporary.replace(file)
-    began = json.loads(file.read_text())
+    began = read_inputs(run)
     changed = [name for name in inputs if began.get(name) != inputs[name]]
     if changed:
         raise UserError(
             f"{run.path} began with another {changed[0]} than there is now: bring that back to go "
             "on, or give another --out to begin anew"
         )
+
+
+def read_inputs(run: RunDir) -> dict[str, Any]:
+    """What the run began with; nothing where it has not begun."""
+    file = run.path / INPUTS
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return found

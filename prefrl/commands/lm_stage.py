@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from prefrl.commands.lm_source import MODEL, fingerprint
+from prefrl.commands.lm_source import MODEL, Inputs, check_inputs, read_inputs
 from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
@@ -51,14 +51,9 @@ def held_out_split(
     Args:
         about: of each example what it is about; examples about the same thing are fitted on, or
             held out, together.
-
-    Raises:
-        UserError: a share that is none, or leaves nothing to fit on.
+        share: 0 to below 1.
     """
     import numpy as np
-
-    if not 0 <= share < 1:
-        raise UserError(f"held_out: got {share}, wanted 0 to below 1")
 
     groups: dict[Hashable, list[int]] = {}
     for i, thing in enumerate(about):
@@ -95,8 +90,7 @@ class Stage:
         fits: one, or one for each member of an ensemble, taken one after the other.
         held_out: figures on what is not fitted on, measured ten times and at the end.
         picture: draws `report/learning.png`.
-        examples: SHA-256 of what is fitted on and held out: a fit goes on with nothing else.
-        seq: of a store, up to where its answers were read.
+        inputs: what the fit begins with, as `check_inputs` keeps it.
     """
 
     run: RunDir
@@ -105,8 +99,7 @@ class Stage:
     finish: Callable[[Path], None]
     checkpoint_every: int
     picture: Callable[[RunDir], object]
-    examples: str
-    seq: int | None
+    inputs: Inputs
 
     @property
     def step(self) -> int:
@@ -124,6 +117,7 @@ class Stage:
         from prefrl.loop.train import Stop
 
         with RunLock(self.run), Stop().on_signals() as stop:
+            check_inputs(self.run, self.inputs)
             self._resume()
             metrics = MetricsLog(self.run, step=self.step)
             progress = ProgressLine(self.steps, step=self.step)
@@ -177,9 +171,7 @@ class Stage:
             save_file(weights, path / f"model-{e}.safetensors")
             save_file({k: v.cpu().contiguous() for k, v in optimiser.items()},
                       path / f"optimiser-{e}.safetensors")  # fmt: skip
-        steps = [fit.step for fit in self.fits]
-        state = {"steps": steps, "examples": self.examples, "seq": self.seq}
-        (path / STATE).write_text(json.dumps(state))
+        (path / STATE).write_text(json.dumps({"steps": [fit.step for fit in self.fits]}))
 
     def _resume(self) -> None:
         from safetensors.torch import load_file
@@ -190,11 +182,6 @@ class Stage:
         if path is None:
             return
         state = json.loads((path / STATE).read_text())
-        if state.get("examples", self.examples) != self.examples:  # older checkpoints: unknown
-            raise UserError(
-                f"{self.run.path} began with other examples than there are now: bring those back "
-                "to go on, or give another --out to begin anew"
-            )
         for e, (fit, step) in enumerate(zip(self.fits, state["steps"], strict=True)):
             weights: dict[str, Tensor] = load_file(path / f"model-{e}.safetensors")
             fit.objective.model.load_state_dict(weights)
@@ -219,9 +206,19 @@ class FitSettings(Protocol):
     """What every stage that fits has among its settings."""
 
     @property
+    def held_out(self) -> float: ...
+    @property
     def checkpoint_every(self) -> int: ...
     @property
     def optim(self) -> OptimConfig: ...
+
+
+def check_fit(config: FitSettings) -> None:
+    """Raises UserError where a share is none or leaves nothing to fit on, or checkpoints never."""
+    if not 0 <= config.held_out < 1:
+        raise UserError(f"held_out: got {config.held_out}, wanted 0 to below 1")
+    if config.checkpoint_every < 1:
+        raise UserError(f"checkpoint_every: got {config.checkpoint_every}, wanted 1 or more")
 
 
 def run_stage(
@@ -233,23 +230,19 @@ def run_stage(
     finish: Callable[[Path], None],
     panels: Mapping[str, Panel],
     title: str,
-    examples: Sequence[object],
-    seq: int | None = None,
+    inputs: Inputs,
 ) -> None:
     """Begin the run `out`, go on with it, or see that it is finished.
 
     Args:
         panels: of the picture, as `draw_stage` reads them.
         title: above it, before the seed.
-        examples: records of all that is fitted on and held out.
-        seq: of a store, up to where its answers were read.
+        inputs: fingerprints of the model and of all that is fitted on and held out; and of a
+            store the `seq` up to where its answers were read.
 
     Raises:
-        UserError: checkpoints at no interval, before anything is created; or other examples than
-            the run began with.
+        UserError: other inputs than the run began with.
     """
-    if config.checkpoint_every < 1:
-        raise UserError(f"checkpoint_every: got {config.checkpoint_every}, wanted 1 or more")
     from prefrl.commands.lm_pictures import draw_stage
     from prefrl.loop.rundir import RunDir
 
@@ -263,8 +256,7 @@ def run_stage(
         finish=finish,
         checkpoint_every=config.checkpoint_every,
         picture=lambda run: draw_stage(run, panels, title=f"{title} · seed {config.optim.seed}"),
-        examples=fingerprint(examples),
-        seq=seq,
+        inputs=inputs,
     ).execute()
 
 
@@ -274,17 +266,14 @@ def began_with(out: Path, config: object) -> int | None:
     Raises:
         UserError: `out` is a run with other settings.
     """
-    from prefrl.loop.checkpoint import damage_in
     from prefrl.loop.rundir import RunDir
 
     run = RunDir(path=out)
     if not run.config.is_file():
         return None
     RunDir.prepare(out, config)
-    # any says it, also one put aside; only looked at, for the run may be under way elsewhere
-    whole = [path for path in run.checkpoints.glob("*") if damage_in(path) is None]
-    seq: int | None = json.loads((whole[0] / STATE).read_text()).get("seq") if whole else None
-    return seq
+    seq = read_inputs(run).get("seq")
+    return None if seq is None else int(seq)
 
 
 def default_directory(stage: str, name: str, *, now: float | None = None) -> Path:

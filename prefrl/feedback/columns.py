@@ -40,6 +40,7 @@ COLUMNS = _columns(
     ("answer", "text", "id of the answer; none for flags"),
     ("kind", "text", "comparison, ranking, rating, edit; flag: the rater calls the query broken"),
     ("choice", "text", "first, second, tie, cannot or skip, counted as in `segments`"),
+    ("second", "float", "probability that the second is better, of raters who give one"),
     ("ranking", "groups", "places in `segments`, best first, ties together: [[2], [0, 1]]"),
     ("rating", "int", "1 (worst) to 9 (best)"),
     ("edit", "text", "the corrected text"),

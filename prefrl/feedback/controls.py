@@ -194,7 +194,7 @@ def _items(store: FeedbackStore) -> set[tuple[str, ...]]:
 
 def _decided(reply: Reply) -> bool:
     if isinstance(reply, Comparison):
-        return reply.target in (0.0, 1.0)
+        return reply.preferred is not None
     return not isinstance(reply, Edit)
 
 

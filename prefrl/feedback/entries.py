@@ -146,8 +146,10 @@ def _reply(row: Row) -> Reply:
         got = " and ".join(given) or "none"
         raise ValueError(f"reply: got {got}, wanted one of {', '.join(REPLIES)}")
     value = row[given[0]]
+    if row["second"] is not None and given[0] != "choice":
+        raise ValueError(f"second: got {row['second']}, wanted it beside choice alone")
     if given[0] == "choice":
-        return Comparison(choice=value)
+        return Comparison(choice=value, second=row["second"])
     if given[0] == "ranking":
         return Ranking(order=tuple(tuple(group) for group in value))
     return Rating(value=value) if given[0] == "rating" else Edit(text=value)

@@ -101,9 +101,9 @@ def query_columns(query: Query) -> Row:
 
 
 def reply_columns(reply: Reply) -> Row:
-    """The one column that holds the reply."""
+    """The columns that hold the reply: one, or two of a choice with its probability."""
     if isinstance(reply, Comparison):
-        return {"choice": reply.choice}
+        return {"choice": reply.choice, "second": reply.second}
     if isinstance(reply, Ranking):
         return {"ranking": [list(group) for group in reply.order]}
     if isinstance(reply, Rating):

@@ -23,7 +23,7 @@ import numpy as np
 
 from prefrl.feedback.agreement import Interval, Share, alpha, mean_kappa
 from prefrl.feedback.records import Act, Label
-from prefrl.feedback.replies import Comparison, Rating, Reply, agrees
+from prefrl.feedback.replies import TARGETS, Comparison, Rating, Reply, agrees
 
 GOLD_NEEDED, GOLD_PASS = 10, 0.75  # 15 of 20
 SIDE_NEEDED, SIDE_SHARE = 30, 0.8
@@ -108,11 +108,11 @@ def measure(labels: Iterable[Label], acts: Iterable[Act], *, seed: int = 0) -> Q
 
 
 def _shared(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
-    """query -> rater -> target, of comparisons."""
+    """query -> rater -> the choice's target, of comparisons."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for x in labels:
-        if isinstance(x.reply, Comparison) and x.reply.target is not None:
-            table[x.query.id][x.rater] = x.reply.target
+        if isinstance(x.reply, Comparison) and x.reply.choice in TARGETS:
+            table[x.query.id][x.rater] = TARGETS[x.reply.choice]
     return dict(table)
 
 
@@ -173,11 +173,10 @@ def _rater(
 
 def _side(label: Label) -> int | None:
     """The place on the screen that was preferred; None: no side was, or nobody wrote it down."""
-    if not isinstance(label.reply, Comparison) or label.reply.target not in (0.0, 1.0):
+    if not isinstance(label.reply, Comparison) or label.viewing is None:
         return None
-    if label.viewing is None:
-        return None
-    return label.viewing.order.index(int(label.reply.target))
+    place = label.reply.preferred
+    return None if place is None else label.viewing.order.index(place)
 
 
 def _gold(labels: Sequence[Label]) -> dict[int, bool]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, Self, get_args
 
 Choice = Literal["first", "second", "tie", "cannot", "skip"]
 CHOICES: tuple[str, ...] = get_args(Choice)
 TARGETS = {"first": 0.0, "second": 1.0, "tie": 0.5}
+SIDES = {"first": 0, "second": 1}
 MAX_RANKED = 6  # on a screen
 MAX_PLACES = 9  # of rankings from elsewhere: the most that Ouyang et al. 2022 had ranked
 MAX_EDIT_BYTES = 64 * 2**10
@@ -28,15 +29,36 @@ class Comparison:
     """A preference, a tie ("equally good"), "cannot" (cannot be compared: final, not trained
     on), or "skip" (passed over: recorded and counted, the query stays open). The last two
     answer a query of any form."""
+    second: float | None = None
+    """Probability that the second is better, of a rater who gives one, as judges do."""
 
     def __post_init__(self) -> None:
         if self.choice not in CHOICES:
             raise ValueError(f"choice: got {self.choice!r}, wanted one of {', '.join(CHOICES)}")
+        if self.second is not None and self.choice != likelier(self.second):
+            raise ValueError(
+                f"second: got {self.second!r} beside {self.choice}, wanted the probability of a "
+                "choice: below .5 with first, above it with second, .5 with tie"
+            )
+
+    @classmethod
+    def of(cls, second: float) -> Self:
+        """The likelier of the two, and how likely.
+
+        >>> Comparison.of(0.25)
+        Comparison(choice='first', second=0.25)
+        """
+        return cls(choice=likelier(second), second=second)  # type: ignore[arg-type]
 
     @property
     def target(self) -> float | None:
-        """Probability that the second is better: 0, 1, or 0.5 for a tie; None: do not train."""
-        return TARGETS.get(self.choice)
+        """Probability that the second is better, 0.5 for a tie; None: do not train."""
+        return TARGETS.get(self.choice) if self.second is None else self.second
+
+    @property
+    def preferred(self) -> int | None:
+        """Place in the query of the segment that is better; None: neither is."""
+        return SIDES.get(self.choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +136,25 @@ def fits(reply: Reply, form: str, places: int) -> bool:
     return type(reply) is FORMS[form][0]
 
 
+def likelier(second: float) -> str:
+    """Which choice a probability of the second comes to.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(second) is not float or not 0 <= second <= 1:
+        raise ValueError(f"second: got {second!r}, wanted a probability")
+    return "tie" if second == 0.5 else "second" if second > 0.5 else "first"
+
+
 def reply_json(reply: Reply) -> str:
-    """As stored; `read_reply` is the inverse.
+    """As stored, without what is None; `read_reply` is the inverse.
 
     >>> reply_json(Ranking(order=((2,), (0, 1))))
     '{"order": [[2], [0, 1]]}'
     """
-    names = type(reply).__dataclass_fields__
-    return json.dumps({name: getattr(reply, name) for name in names})
+    said = {name: getattr(reply, name) for name in type(reply).__dataclass_fields__}
+    return json.dumps({name: value for name, value in said.items() if value is not None})
 
 
 def read_reply(kind: str, text: str) -> Reply:
@@ -137,11 +170,14 @@ def read_reply(kind: str, text: str) -> Reply:
     except RecursionError as error:
         raise ValueError("reply: nested too deeply") from error
     cls = FORMS[kind][0]
-    if not isinstance(data, dict) or set(data) != set(cls.__dataclass_fields__):
+    may = {field.name: field.default for field in fields(cls)}
+    must = {name for name, default in may.items() if default is MISSING}
+    if not isinstance(data, dict) or not must <= set(data) <= set(may):
         raise ValueError(f"reply: got {text[:80]!r}, wanted a {kind}")
     if kind == "ranking":
         data["order"] = _tuples(data["order"])
-    if kind in ("comparison", "edit") and not all(isinstance(x, str) for x in data.values()):
+    words = [data[name] for name in ("choice", "text") if name in data]
+    if not all(isinstance(word, str) for word in words):
         raise ValueError(f"reply: got {text[:80]!r}, wanted a {kind}")
     reply: Reply = cls(**data)
     return reply
@@ -151,6 +187,8 @@ def agrees(reply: Reply, expected: Reply) -> bool:
     """Is `reply` as good as the `expected` one? Ratings may be one step off."""
     if isinstance(reply, Rating) and isinstance(expected, Rating):
         return abs(reply.value - expected.value) <= 1
+    if isinstance(reply, Comparison) and isinstance(expected, Comparison):
+        return reply.choice == expected.choice
     if isinstance(reply, Ranking) and isinstance(expected, Ranking):
         return [set(g) for g in reply.order] == [set(g) for g in expected.order]
     return reply == expected

@@ -8,6 +8,7 @@ its own, preferred over what it corrects. Notes stay with the answers, for peopl
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from itertools import count
 
@@ -18,6 +19,7 @@ from prefrl.feedback import (
     Edit,
     FeedbackStore,
     Label,
+    Outcome,
     Provenance,
     Query,
     Segment,
@@ -49,7 +51,8 @@ def ask(
         gold: the hidden reward, kept for oracles and metrics.
         edit: a single completion is to be corrected, not rated.
     """
-    queries, segments, number = [], [], count(store.counts()["segments"])
+    # the segments of queries alone: an attempt that was cut short may have left others
+    queries, segments, number = [], [], count(sum(len(q.segments) for q in store.queries()))
     for prompt, completions in questions:
         asked = [
             _segment(store, prompt, c, gold=gold, step=step, number=next(number))
@@ -82,31 +85,34 @@ def instruct(store: FeedbackStore, constitution: Sequence[Principle]) -> None:
     store.set_instructions("\n\n".join(principle.text for principle in constitution))
 
 
-def judge_open_queries(store: FeedbackStore, judge: Judge, *, tie_below: float = 0.0) -> int:
-    """Have a judge answer every comparison that nobody has answered; returns how many.
+def unjudged(store: FeedbackStore, rater: str, *, answered: bool = False) -> list[Query]:
+    """Comparisons that a judge may still answer, in order of arrival.
 
-    A store keeps answers, not opinions: the likelier side, or a tie where the judge's probability
-    is within `tie_below` of one half. Train on `Judge.label` to keep the soft labels.
+    Args:
+        rater: the judge.
+        answered: also those that others have answered; what the judge says of them stands beside
+            (status "extra"), to be compared, and is not trained on.
     """
-    answered = {label.query.id for label in store.feedback()}
-    answers = []
-    for query in store.queries():
-        if query.form != "comparison" or query.id in answered:
-            continue
-        prompt, (first, second) = _texts(store, query.segments)
-        p = judge(prompt, first, second)
-        side = "second" if p > 0.5 else "first"
-        choice = "tie" if abs(p - 0.5) <= tie_below else side
-        answers.append(
-            Answer(
-                id=answer_id(query.id, judge.name),
-                query=query.id,
-                rater=judge.name,
-                reply=Comparison(choice=choice),  # type: ignore[arg-type]
-            )
-        )
-    store.submit_many(answers)
-    return len(answers)
+    mine = {label.query.id for label in store.answers() if label.rater == rater}
+    asked = [q for q in store.queries() if q.form == "comparison" and q.purpose == "normal"]
+    now = time.time()
+    return [
+        query
+        for query in asked
+        if query.id not in mine and (answered or store.queue.may_hold(query.id, rater, now=now))
+    ]
+
+
+def judge_query(store: FeedbackStore, judge: Judge, query: Query) -> Outcome:
+    """Have a judge compare two texts; when this returns the answer is stored."""
+    prompt, (first, second) = _texts(store, query.segments)
+    answer = Answer(
+        id=answer_id(query.id, judge.name),
+        query=query.id,
+        rater=judge.name,
+        reply=Comparison.of(judge(prompt, first, second)),
+    )
+    return store.submit_many([answer])[0]
 
 
 def settle_edits(store: FeedbackStore) -> int:

@@ -28,8 +28,8 @@ class Judged:
     @property
     def given(self) -> float:
         """Probability of the answer that was given; of a tie, that of either side."""
-        target = self.label.comparison.target
-        return 0.5 if target in (None, 0.5) else self.second if target else 1 - self.second
+        place = self.label.comparison.preferred
+        return 0.5 if place is None else self.second if place else 1 - self.second
 
 
 def judge(model: RewardModel, store: FeedbackStore, labels: Sequence[Label]) -> list[Judged]:
@@ -53,7 +53,7 @@ def certain_mistakes(
 
 
 def _decided(label: Label) -> bool:
-    return isinstance(label.reply, Comparison) and label.reply.target in (0.0, 1.0)
+    return isinstance(label.reply, Comparison) and label.reply.preferred is not None
 
 
 @torch.no_grad()

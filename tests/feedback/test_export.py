@@ -160,6 +160,21 @@ def test_pairs_written_by_hand_need_three_columns(tmp_path: Path) -> None:
         store.check()
 
 
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_probability_goes_out_and_comes_in(tmp_path: Path, to: str) -> None:
+    pair, path = list(IDS[5:7]), tmp_path / f"judge.{to}"
+    row = dict.fromkeys(COLUMNS)
+    write_table([row | {"rater": "judge", "choice": "first", "second": 0.2, "segments": pair}],
+                path, to=to)  # fmt: skip
+    with asked(tmp_path / "run") as store:
+        assert bring(store, path) == {"ok": 1}
+        (label,) = store.labels(after=0)
+        assert label.comparison.target == 0.2
+        out = export(store, tmp_path / f"out.{to}")
+    ((_, found),) = read_table(out)
+    assert (found["choice"], found["second"]) == ("first", 0.2)
+
+
 def test_a_later_undo_arrives_with_the_next_file(tmp_path: Path) -> None:
     with lived(tmp_path / "old") as old, asked(tmp_path / "new") as new:
         bring(new, export(old, tmp_path / "1.jsonl"))
@@ -181,6 +196,10 @@ WRONG = {
     "an unknown choice": ({"choice": "left"}, "choice: got 'left', wanted one of first"),
     "two replies": ({"rating": 3}, "reply: got choice and rating, wanted one of"),
     "no reply": ({"choice": ...}, "reply: got none"),
+    "a probability of the other side": ({"second": 0.75}, "second: got 0.75 beside first, wanted"),
+    "a probability of a rating": (
+        {"choice": ..., "rating": 3, "second": 0.5}, "second: got 0.5, wanted it beside choice"
+    ),
     "another kind": ({"kind": "rating"}, "kind: got 'rating', but the reply is a comparison"),
     "a number as text": ({"seq": "3"}, "seq: got '3', wanted a whole number"),
     "a truth as number": ({"live": 1}, "live: got '1', wanted true or false"),

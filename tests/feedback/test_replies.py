@@ -25,6 +25,7 @@ REPLIES = st.one_of(
     st.sampled_from(["first", "second", "tie", "cannot", "skip"]).map(
         lambda c: Comparison(choice=c)  # type: ignore[arg-type]
     ),
+    st.floats(0, 1).map(Comparison.of),
     rankings(),
     st.integers(1, 9).map(lambda v: Rating(value=v)),
     st.text(min_size=1).filter(plain_text).map(lambda t: Edit(text=t)),
@@ -47,6 +48,12 @@ def test_comparisons_are_written_as_they_always_were() -> None:
         ("comparison", "[]"),
         ("comparison", '{"choice": ["first"]}'),
         ("comparison", '{"choice": "first", "more": 1}'),
+        ("comparison", '{"second": 0.25}'),
+        ("comparison", '{"choice": "first", "second": 0.75}'),
+        ("comparison", '{"choice": "cannot", "second": 0.5}'),
+        ("comparison", '{"choice": "second", "second": 1.5}'),
+        ("comparison", '{"choice": "second", "second": NaN}'),
+        ("comparison", '{"choice": "second", "second": true}'),
         ("ranking", '{"order": 3}'),
         ("ranking", '{"order": [[0], [true]]}'),
         ("ranking", '{"order": [[0, 1], [1]]}'),
@@ -65,6 +72,16 @@ def test_comparisons_are_written_as_they_always_were() -> None:
 def test_anything_else_is_refused(kind: str, text: str) -> None:
     with pytest.raises(ValueError):
         read_reply(kind, text)
+
+
+def test_a_probability_is_trained_on_and_its_side_is_what_was_chosen() -> None:
+    unsure = Comparison.of(0.25)
+    assert (unsure.choice, unsure.target, unsure.preferred) == ("first", 0.25, 0)
+    assert Comparison.of(0.5) == Comparison(choice="tie", second=0.5)
+    assert Comparison(choice="tie").preferred is Comparison(choice="skip").preferred is None
+    assert reply_json(unsure) == '{"choice": "first", "second": 0.25}'
+    assert agrees(unsure, Comparison(choice="first"))
+    assert not agrees(unsure, Comparison(choice="tie"))
 
 
 def test_each_form_wants_its_own_reply_and_takes_cannot() -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from prefrl.cli import main
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
+from prefrl.commands.lm_labels import AnnotatorConfig, ask_about
 from prefrl.commands.lm_source import model_in
 from prefrl.commands.lm_stage import held_out_split
 from prefrl.errors import UserError
@@ -137,6 +138,48 @@ def test_prompts_dropped_as_too_long_are_no_reference(sft: Path, tmp_path: Path)
     assert (out / "model").is_dir()
 
 
+def test_an_annotator_answers_in_the_store_of_the_run(
+    sft: Path, reward: Path, tmp_path: Path
+) -> None:
+    with FeedbackStore.open(reward) as store:
+        assert [x.rater for x in store.labels(after=0)] == ["annotator"] * 40
+    task = find_text_task("reviews")
+    limits = ("--limits.max-prompt", task.max_prompt, "--limits.max-completion")
+    about = ("--model", sft, "--store", reward, "--out", tmp_path / "dpo")
+    run(lm_dpo, "--optim.epochs 1 --optim.batch 16", *limits, task.max_completion, *about)
+    assert (tmp_path / "dpo" / "model").is_dir()
+
+
+@pytest.mark.parametrize("where", ["add_queries", "submit_many"])
+def test_an_annotator_who_was_cut_short_says_the_same(
+    sft: Path, reward: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    about = (LABELS, "--reward.members", 2, "--model", sft, "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(FeedbackStore, where, cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            run(lm_reward, *about)
+    run(lm_reward, *about)
+    whole, again = tensors(reward), tensors(tmp_path / "out")
+    assert whole
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_rubric_s_probabilities_are_in_the_store(tmp_path: Path) -> None:
+    task, how = find_text_task("docstrings"), AnnotatorConfig(rater="rubric")
+    better, worse = Completion(text="Return twice the number x."), Completion(text="y " * 20)
+    with FeedbackStore.create(tmp_path, task=task.name, seed=0) as store:
+        ask(store, [("def double(x):", (better, worse))], step=0)
+        reads, policy = task.tokenizer(), torch.nn.Identity()  # nothing is left to write
+        ask_about(store, how, task, policy, reads, count=1, step=0, seed=(0, 0))
+        (label,) = store.labels(after=0)
+    assert label.comparison.choice == "first"
+    assert 0 < label.comparison.target < 0.5
+
+
 def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, command, *about: object) -> None:
     """Run a fit of one member, and stop it."""
     advance = Fit.advance
@@ -225,12 +268,28 @@ def test_a_fit_does_not_go_on_with_another_file(
     stopped_after(2, monkeypatch, command, *about)
     before = (tmp_path / "out" / "metrics.jsonl").read_text()
     rows(data, *texts[::-1])
-    with pytest.raises(UserError, match=r"began with other examples .* another --out"):
+    with pytest.raises(UserError, match=r"began with another examples .* another --out"):
         run(command, *about)
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == before
     rows(data, *texts)
     run(command, *about)
     assert (tmp_path / "out" / "model").is_dir()
+
+
+def test_a_fit_does_not_go_on_with_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = untrained(tmp_path)
+    pairs = [{"prompt": "food", "chosen": "good " * (i + 1), "rejected": "bad"} for i in range(6)]
+    options = "--optim.epochs 4 --optim.batch 4 --limits.max-prompt 8 --limits.max-completion 8"
+    data = rows(tmp_path / "data.jsonl", *pairs)
+    about = (options, "--model", model, "--data", data, "--out", tmp_path / "out")
+    stopped_after(2, monkeypatch, lm_dpo, *about)
+    reads = find_text_task("reviews").tokenizer()
+    other = new_model("llama", reads, width=16, layers=1, heads=2, positions=32, seed=1)
+    save_model(other, reads, model)
+    with pytest.raises(UserError, match=r"began with another model .* another --out"):
+        run(lm_dpo, *about)
 
 
 def one_too_long(path: Path) -> tuple[Path, int]:
@@ -311,11 +370,12 @@ def test_best_of_n_and_evaluation_write_what_they_found(
     assert low < found["gold"] < high
 
 
-def test_people_are_asked_and_the_same_command_goes_on(sft: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", [lm_reward, lm_dpo])
+def test_people_are_asked_and_the_same_command_goes_on(sft: Path, tmp_path: Path, stage) -> None:
     command = "--task reviews --annotator.rater human --annotator.labels 4 --optim.epochs 1"
     about = ("--model", sft, "--out", tmp_path / "people")
     with pytest.raises(UserError, match=r"0 of 4 answers are there: `prefrl rate .*people`"):
-        run(lm_reward, command, *about)
+        run(stage, command, *about)
     with FeedbackStore.open(tmp_path / "people") as store:
         store.submit_many(
             [
@@ -324,8 +384,8 @@ def test_people_are_asked_and_the_same_command_goes_on(sft: Path, tmp_path: Path
                 for q in store.queries()
             ]
         )  # fmt: skip
-    run(lm_reward, command, *about)
-    assert load_text_reward(tmp_path / "people" / "model").std.item() > 0
+    run(stage, command, *about)
+    assert (tmp_path / "people" / "model").is_dir()
 
 
 def test_what_everybody_has_passed_over_is_not_waited_for_in_vain(
@@ -443,6 +503,9 @@ def test_bad_data_is_refused_before_anything_is_created(
         (lm_sft, "--demonstrations 0", "demonstrations: got 0, wanted 1 or more"),
         (lm_sft, "--demonstrations 9 --held-out 1", "held_out: got 1.0, wanted 0 to below 1"),
         (lm_sft, "--demonstrations 9 --checkpoint-every 0", "checkpoint_every: got 0, wanted 1"),
+        (lm_reward, "--model x --held-out 1", "held_out: got 1.0, wanted 0 to below 1"),
+        (lm_dpo, "--model x --checkpoint-every 0", "checkpoint_every: got 0, wanted 1 or more"),
+        (lm_dpo, "--annotator.rater rubric", "got rubric for 2 completions of reviews, wanted"),
         (lm_reward, "--model x --annotator.labels 0", "annotator.labels: got 0, wanted 1 or more"),
         (lm_dpo, "--model x --annotator.completions 7", "annotator.completions: got 7, wanted 2"),
         (lm_reward, "--reference-samples 1", "reference_samples: got 1, wanted 2 or more"),

@@ -18,7 +18,7 @@ from prefrl.feedback import (
     answer_id,
     read_text,
 )
-from prefrl.language.forms import ask, instruct, judge_open_queries, labels_from, notes
+from prefrl.language.forms import ask, instruct, judge_query, labels_from, notes, unjudged
 from prefrl.language.judge import Judge, Principle, rule_backend
 from prefrl.language.records import Completion, Preference
 from tests.feedback.helpers import filled
@@ -141,10 +141,51 @@ def test_a_judge_answers_open_comparisons_once(store: FeedbackStore) -> None:
         constitution=(Principle(name="long", text="Prefer what is long."),),
     )
     ask(store, [("p", texts("aaa", "b")), ("q", texts("c", "ddd")), ("r", texts("e", "f"))], step=0)
-    assert judge_open_queries(store, longer) == 3
-    assert judge_open_queries(store, longer) == 0
+    asked = unjudged(store, longer.name)
+    assert [judge_query(store, longer, query) for query in asked] == ["ok"] * 3
+    assert unjudged(store, longer.name) == []
     verdicts = [label.verdict for label in labels_from(store)]
-    assert verdicts == [Preference(second=s) for s in (0.0, 1.0, 0.5)]
+    assert [verdict.second for verdict in verdicts] == pytest.approx([0.12, 0.88, 0.5], abs=0.01)
+    assert verdicts[0] == Preference(second=longer("p", *texts("aaa", "b")))
+    assert [label.comparison.choice for label in store.feedback()] == ["first", "second", "tie"]
+
+
+def test_a_judge_leaves_what_others_hold_or_have_said_unless_it_is_to_be_compared(
+    store: FeedbackStore,
+) -> None:
+    pairs = [(f"p{i}", texts("aaa", "b")) for i in range(3)]
+    asked = ask(store, pairs, step=0)
+    said = asked[0]
+    answer(store, said, Comparison(choice="second"))
+    with Desk(store, rater="bob") as desk:
+        (held,) = desk.take(1)
+        ask(store, [("rank", texts("a", "b", "c"))], step=0)
+        (free,) = (query for query in asked if query not in (said, held.query))
+        assert unjudged(store, "judge") == [free]
+        assert unjudged(store, "judge", answered=True) == asked
+    always = Judge(
+        backend=lambda prompt, first, second, principle: 0.5,
+        constitution=(Principle(name="none", text="None."),),
+    )
+    assert judge_query(store, always, said) == "extra"
+    assert [x.rater for x in store.labels(after=0)] == ["ann"]
+
+
+def test_texts_left_by_an_attempt_that_was_cut_short_change_no_query(
+    store: FeedbackStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = ([("p", texts("a", "b")), ("q", texts("a", "b"))],)
+    with FeedbackStore.create(tmp_path / "whole", task="reviews", seed=0) as whole:
+        asked = [ask(whole, *about, step=step) for step in (0, 2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(FeedbackStore, "add_queries", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            ask(store, *about, step=0)
+    assert [ask(store, *about, step=step) for step in (0, 2)] == asked
+
+
+def cut_short(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_store_of_clips_is_refused(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """`prefrl lm judge`: soft labels by a constitution, begun again where they stopped."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prefrl.cli import main
+from prefrl.feedback import Answer, Comparison, FeedbackStore
 from prefrl.language.data import read_labels
+from prefrl.language.forms import ask
 from prefrl.language.judge import QUESTION, Judge, read_constitution
 from prefrl.language.models import new_model, save_model
-from prefrl.language.records import Preference, TextLabel
+from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tokenizer import train_tokenizer
 
 CONSTITUTION = """
@@ -91,6 +94,62 @@ def test_a_stopped_judge_goes_on_to_the_same_bytes(
     assert (room / "labels.jsonl").read_bytes() == (room / "whole.jsonl").read_bytes()
     assert run(room) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_a_store_is_judged_and_goes_on_where_it_stopped(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = [x for name, file in (("model", "lm"), ("constitution", "rules.toml"))
+             for x in (f"--{name}", str(room / file))]  # fmt: skip
+    command = ["lm", "judge", *about, "--store", str(room / "run"), "--offline", "--device", "cpu"]
+    pairs = [("film is", "good", "very bad"), ("book is", "bad", "kind"), ("film is", "x", "y")]
+    asked = [(p, (Completion(text=a), Completion(text=b))) for p, a, b in pairs]
+    with FeedbackStore.create(room / "run", task="mine", seed=0) as store:
+        queries = ask(store, asked, step=0)
+        person = Answer(id="1", query=queries[2].id, rater="ann", reply=Comparison(choice="first"))
+        store.submit_many([person])
+        with monkeypatch.context() as patch:
+            patch.setattr(Judge, "__call__", stopping_after(1))
+            assert main(command) == 0
+        assert len(store.labels(after=0)) == 2
+        assert main(command) == 0
+        assert main([*command, "--answered"]) == 0
+        assert main([*command, "--answered"]) == 0
+        answers = {x.query.id: x for x in store.feedback() if x.rater == "lm"}
+        assert set(answers) == {query.id for query in queries}
+        assert [answers[q.id].status for q in queries] == ["ok", "ok", "extra"]
+        assert all(0 < x.comparison.target < 1 for x in answers.values())  # type: ignore[operator]
+    assert "lm has answered 1 of 2 comparisons" in capsys.readouterr().err
+    assert main(["raters", str(room / "run")]) == 0
+    assert "lm" in capsys.readouterr().out
+
+
+def stopping_after(count: int) -> Any:
+    """A judge's answer, after so many of which a signal comes."""
+    original, said = Judge.__call__, []
+
+    def judged(of: Judge, *pair: Any) -> float:
+        said.append(pair)
+        if len(said) == count:
+            signal.raise_signal(signal.SIGTERM)
+        return original(of, *pair)
+
+    return judged
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--store", "run", "--data", "said.jsonl"), "store: got it with --data or --out, wanted"),
+        (("--answered",), "answered: got it without --store, wanted a run"),
+        ((), "data: wanted --data"),
+    ],
+)
+def test_a_judge_of_a_file_or_of_a_store(
+    options: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["lm", "judge", "--model", "lm", "--constitution", "rules.toml", *options]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_rounds_share_updates_and_labels() -> None:
         ("--rounds 7", "rounds: got 7, wanted at most one for each of the 6 updates and 13"),
         ("--annotator.labels 2", "rounds: got 3, wanted at most"),
         ("--batch 9 --lm.samples 2", "batch: got 9 completions, wanted a multiple"),
-        ("--annotator.rater rubric", "annotator.rater: got rubric, whose opinions are prob"),
+        ("--annotator.rater rubric", "annotator.rater: got rubric for 2 completions of reviews"),
         ("--reward.no-normalise", "reference_samples: got 8, with reward.normalise off"),
         ("--lm.shard", "lm.shard: got it, but this stage is of one process"),
         ("--lm.pretraining .1", "lm.pretraining: got a weight"),

@@ -1,0 +1,332 @@
+"""Where a stage has its labels from: a file, a store, or raters of what the model writes here.
+
+    completions of the model -> the run's store -> raters -> labels
+
+Whoever answers, people or an annotator, does so in the store, where `prefrl raters`, `prefrl
+export` and other stages (`--store RUN`) find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefrl.errors import UserError, refuse_idle
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from prefrl.feedback import FeedbackStore, Reply
+    from prefrl.language.encoded import Limits
+    from prefrl.language.records import TextLabel
+    from prefrl.language.tasks import TextTask
+    from prefrl.language.tokenizer import Tokenizer
+    from prefrl.loop.rundir import RunDir
+
+CHOSEN = "Choose the text that you like better."
+RATED = "Say how good the text is."
+EDITED = "Correct the text, until you like it better."
+LABELS_THERE = "data or a store, whose labels are there"
+SYNTHETIC = ("temperature", "flips", "length_bias")  # settings of that annotator alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotatorConfig:
+    """Who answers about a task's completions, which the model writes."""
+
+    rater: Literal["annotator", "rubric", "human"] = "annotator"
+    """A synthetic annotator that reads the gold reward; a judge with the rules of docstrings as
+    its constitution; or people at `prefrl rate`: the same command goes on once they are done."""
+    labels: int = 2000
+    """Answers."""
+    completions: int = 2
+    """K of each answer: 2 is a comparison, 3 to 6 a ranking; 1, of people alone, a rating from 1
+    to 9, or an edit."""
+    edit: bool = False
+    """People correct the one completion; what they make of it is preferred to it."""
+    temperature: float = 1.0
+    """A gap in gold of so much is answered 73 : 27."""
+    flips: float = 0.0
+    """Share of the answers that are turned round."""
+    length_bias: float = 0.0
+    """What a word is worth to the annotator, in nats."""
+
+    def __post_init__(self) -> None:
+        if self.labels < 1:
+            raise UserError(f"annotator.labels: got {self.labels}, wanted 1 or more")
+        least = 1 if self.rater == "human" else 2
+        if not least <= self.completions <= 6:
+            raise UserError(
+                f"annotator.completions: got {self.completions}, wanted 2, or 3 to 6 for rankings; "
+                "1, a rating or an edit, with --annotator.rater human"
+            )
+        if self.edit and self.completions != 1:
+            raise UserError(
+                f"annotator.edit: got {self.completions} completions, wanted one to correct: "
+                "--annotator.completions 1 --annotator.rater human"
+            )
+        defaults = {one.name: one.default for one in fields(self)}
+        for name in SYNTHETIC if self.rater != "annotator" else ():
+            beside = f"the rater {self.rater}, not annotator"
+            refuse_idle(f"annotator.{name}", getattr(self, name), defaults[name], beside=beside)
+
+    def check_task(self, task: TextTask) -> None:
+        """Raises UserError where the rater does not know what is good in it."""
+        if self.rater == "rubric" and (task.name != "docstrings" or self.completions != 2):
+            raise UserError(
+                f"annotator.rater: got rubric for {self.completions} completions of {task.name}, "
+                "wanted pairs of docstrings, whose rules it knows"
+            )
+
+    @property
+    def instructions(self) -> str:
+        """What people read."""
+        return EDITED if self.edit else RATED if self.completions == 1 else CHOSEN
+
+
+def task_of_labels(
+    task: str, data: Path | None, store: Path | None, annotator: AnnotatorConfig
+) -> TextTask | None:
+    """The task named; None where labels come from a file or a store.
+
+    Raises:
+        UserError: none of the three, or several; or an annotator who has nothing to do, or
+            cannot do it.
+    """
+    from prefrl.language.tasks import find_text_task
+
+    if bool(task) + (data is not None) + (store is not None) != 1:
+        raise UserError("wanted one source of labels: --task NAME, --data FILE or --store RUN")
+    if not task:
+        refuse_idle("annotator", annotator, AnnotatorConfig(), beside=LABELS_THERE)
+        return None
+    found = find_text_task(task)
+    annotator.check_task(found)
+    return found
+
+
+def labels_for(
+    config: Any,
+    task: TextTask | None,
+    policy: nn.Module,
+    tokenizer: Tokenizer,
+    *,
+    out: Path,
+    began: int | None,
+) -> tuple[list[TextLabel], int | None]:
+    """From a task, a file or a store, and of a store the `seq` up to which it was read.
+
+    Args:
+        config: of the stage.
+        out: of a task, the run directory, which is created; its store keeps the answers.
+        began: the `seq` up to which a fit that goes on had read.
+
+    Raises:
+        UserError: there are none, or people have not answered yet.
+    """
+    from prefrl.feedback import FeedbackStore
+    from prefrl.language.data import chat_template, read_labels
+    from prefrl.loop.rundir import RunDir
+
+    if config.data is not None:
+        return read_labels(config.data, template=chat_template(tokenizer)), None
+    if task is None:
+        with FeedbackStore.open(config.store) as store:
+            found, seq = _answers(store, began)
+        if not found:
+            raise UserError(f"{config.store}: no answers about texts yet; rate some first")
+        return found, seq
+    run, how, seed = RunDir.prepare(out, config), config.annotator, config.optim.seed
+    with open_store(run, task, seed=seed) as store:
+        if began is None:
+            ask_about(store, how, task, policy, tokenizer, count=how.labels, step=0, seed=(seed, 0))
+        return _all_answers(store, run, how.labels, began)
+
+
+def open_store(run: RunDir, task: TextTask, *, seed: int) -> FeedbackStore:
+    """The run's own, created where there is none yet."""
+    from prefrl.feedback import FeedbackStore
+
+    if (run.path / "labels.db").is_file():
+        return FeedbackStore.open(run.path)
+    return FeedbackStore.create(run.path, task=task.name, seed=seed)
+
+
+def ask_about(
+    store: FeedbackStore,
+    how: AnnotatorConfig,
+    task: TextTask,
+    policy: nn.Module,
+    tokenizer: Tokenizer,
+    *,
+    count: int,
+    step: int,
+    seed: tuple[int, int],
+) -> None:
+    """Put what the policy says to raters, once; all but people answer at once.
+
+    Prompts, completions and answers depend on policy and seed alone.
+
+    Args:
+        count: of the queries.
+        step: updates of the policy, under which the queries are found again.
+    """
+    import numpy as np
+
+    from prefrl.language.forms import ask, asked_at
+
+    if not asked_at(store, step):
+        chosen = np.random.default_rng(seed).choice(len(task.prompts), size=count)
+        prompts = [task.prompts[int(i)] for i in chosen]
+        drawn = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        said = written(prompts, how.completions, task, policy, tokenizer, seed=drawn)
+        ask(store, said, step=step, gold=task.gold, edit=how.edit)
+    if how.rater == "human":
+        store.set_instructions(how.instructions)
+    else:
+        _answer(store, how, task, step=step, seed=seed)
+
+
+def _answer(
+    store: FeedbackStore, how: AnnotatorConfig, task: TextTask, *, step: int, seed: tuple[int, int]
+) -> None:
+    """What a synthetic rater says, in the order of the queries' ids, whatever came before."""
+    import numpy as np
+
+    from prefrl.feedback import Answer, answer_id
+    from prefrl.language.forms import asked_at
+
+    asked = asked_at(store, step)
+    groups = [(prompt, completions) for _, prompt, completions in asked]
+    labels = annotate(how, task, groups, np.random.default_rng([*seed, 1]), seed=seed[0])
+    store.submit_many(
+        [
+            Answer(
+                id=answer_id(query.id, label.rater),
+                query=query.id,
+                rater=label.rater,
+                reply=_reply(label),
+            )
+            for (query, _, _), label in zip(asked, labels, strict=True)
+        ]
+    )
+
+
+def _reply(label: TextLabel) -> Reply:
+    """As the store keeps it; a probability where the rater gives one."""
+    from prefrl.feedback import Comparison
+    from prefrl.language.records import Preference
+
+    verdict = label.verdict
+    if not isinstance(verdict, Preference):
+        return verdict
+    if verdict.second in (0.0, 1.0):
+        return Comparison(choice="second" if verdict.second else "first")
+    return Comparison.of(verdict.second)
+
+
+def _answers(store: FeedbackStore, began: int | None) -> tuple[list[TextLabel], int]:
+    from prefrl.language.forms import labels_from
+
+    seq = store.changes(0).seq if began is None else began
+    return labels_from(store, as_of=seq), seq
+
+
+def _all_answers(
+    store: FeedbackStore, run: RunDir, wanted: int, began: int | None
+) -> tuple[list[TextLabel], int]:
+    """Once they are all there; each command looks how far people are."""
+    left, asked = store.open_queries(), store.asked_here()
+    found, seq = _answers(store, began)
+    if left and not asked and began is None:
+        raise UserError(
+            f"{len(found)} of {wanted} answers are there, and the others have been passed "
+            f"over by who saw them: somebody else may answer them (`prefrl rate {run.path}`), or "
+            f"fit on what there is with --store {run.path} and another --out"
+        )
+    if left and began is None:
+        raise UserError(
+            f"{len(found)} of {wanted} answers are there: `prefrl rate {run.path}` asks for "
+            "the others; then give the same command with the same --out again"
+        )
+    if not found:
+        raise UserError(
+            f"{run.path}: all {wanted} are answered, and no answer prefers anything: texts "
+            "were left as they were, or could not be compared"
+        )
+    return found, seq
+
+
+Groups = Sequence[tuple[str, tuple[Any, ...]]]
+"""Prompts with their completions."""
+
+
+def annotate(
+    config: AnnotatorConfig, task: TextTask, groups: Groups, rng: np.random.Generator, *, seed: int
+) -> list[TextLabel]:
+    """Have completions compared or ranked by a synthetic rater."""
+    from prefrl.language.judge import Judge, Principle, rule_backend
+    from prefrl.language.tasks import Annotator
+    from prefrl.language.tasks.docstrings import RUBRIC
+
+    if config.rater == "rubric":
+        rules = {n: lambda p, c, rule=rule: 4.0 * rule(p, c.text) for n, rule in RUBRIC.items()}
+        judge = Judge(
+            backend=rule_backend(rules),
+            constitution=tuple(Principle(name=n, text=str(f.__doc__)) for n, f in RUBRIC.items()),
+            seed=seed,
+        )
+        return [judge.label(prompt, *texts) for prompt, texts in groups]
+    annotator = Annotator(
+        gold=task.gold,
+        temperature=config.temperature,
+        flips=config.flips,
+        length_bias=config.length_bias,
+    )
+    if config.completions == 2:
+        return [annotator.compare(prompt, texts[0], texts[1], rng) for prompt, texts in groups]
+    return [annotator.rank(prompt, texts, rng) for prompt, texts in groups]
+
+
+def written(
+    prompts: Sequence[str], K: int, task: TextTask, policy: nn.Module, tokenizer: Tokenizer,
+    *, seed: int,
+) -> Groups:  # fmt: skip
+    """K completions of each prompt."""
+    import torch
+
+    from prefrl.language.evaluate import sample
+    from prefrl.language.policy import Sampling
+
+    said = sample(
+        policy,
+        [prompt for prompt in prompts for _ in range(K)],
+        tokenizer=tokenizer,
+        sampling=Sampling(temperature=1.0, never_said=tokenizer.never_said),
+        max_completion=task.max_completion,
+        generator=torch.Generator().manual_seed(seed),
+    ).completions
+    return [(prompt, said[i * K : (i + 1) * K]) for i, prompt in enumerate(prompts)]
+
+
+def reference_texts(
+    config: Any, policy: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str],
+    limits: Limits,
+) -> Any:  # fmt: skip
+    """Completions of the SFT model, the prompts in turn; `config` says how many, and the seed."""
+    import torch
+
+    from prefrl.language.evaluate import sample
+    from prefrl.language.policy import Sampling
+
+    return sample(
+        policy,
+        [prompts[i % len(prompts)] for i in range(config.reference_samples)],
+        tokenizer=tokenizer,
+        sampling=Sampling(temperature=1.0, never_said=tokenizer.never_said),
+        max_completion=limits.max_completion,
+        generator=torch.Generator().manual_seed(config.optim.seed + 1),
+    ).texts

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +145,7 @@ def online(config: OnlineConfig, out: Path) -> None:
     from prefrl.loop.rundir import RunDir, RunLock
 
     task = find_text_task(config.task)
+    config = replace(config, lm=config.lm.of_task(task))
     config.annotator.check_task(task)
     limits = limits_for(Limits(), task)
     set_threads(config.threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,7 @@ def ppo(config: LmPPOConfig, out: Path | None) -> None:
     set_threads(config.threads)
     processes, device = join()
     task = task_or_data(config.task, config.data)
+    config = replace(config, lm=config.lm.of_task(task))
     model, tokenizer = load_policy(config.model, device="cpu", offline=config.offline)
     judge = Judgement.of(config, task, tokenizer)
     pretraining = _pretraining(config, task, tokenizer)
@@ -122,7 +123,7 @@ def ppo(config: LmPPOConfig, out: Path | None) -> None:
     judge.settle(device, shard=config.lm.shard)
     prompts = _prompts(config, task, tokenizer)
     inputs |= {"prompts": fingerprint(prompts), "pretraining": fingerprint(pretraining)}
-    judge.check_room(tokenizer, prompts, cap=config.lm.max_tokens)
+    judge.check_room(tokenizer, prompts, cap=config.lm.cap)
     trainer.check_room(prompts)
     if out is None:
         how = "ppo" if config.lm.advantage == "critic" else config.lm.advantage

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Literal
 
 from prefrl.errors import UserError, refuse_idle
 from prefrl.language.terms import MissingEOS
 from prefrl.ppo import PPOConfig
+
+if TYPE_CHECKING:
+    from prefrl.language.tasks import TextTask
+
+
+CRITIC = ("gamma", "lam", "value_clip", "value_coef")  # settings of the update for one
+TOKENS = 48
 
 
 def language_ppo() -> PPOConfig:
@@ -36,8 +43,8 @@ class LanguageConfig:
     """Updates planned; the step size anneals over them."""
     samples: int = 1
     """Completions of each prompt: rloo and grpo compare them, and want 2 or more."""
-    max_tokens: int = 48
-    """T, tokens of a completion at most."""
+    max_tokens: int | None = None
+    """T, tokens of a completion at most; None: as many as the texts of the task have, or 48."""
     temperature: float = 1.0
     """Of sampling, and so of the log-probabilities of policy and reference."""
     advantage: Literal["critic", "rloo", "grpo"] = "critic"
@@ -77,9 +84,12 @@ class LanguageConfig:
     ppo: PPOConfig = field(default_factory=language_ppo)
 
     def __post_init__(self) -> None:
-        for name in ("updates", "samples", "max_tokens", "kl_horizon", "pretraining_batch"):
+        for name in ("updates", "samples", "kl_horizon", "pretraining_batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        for name in ("max_tokens", "chunk"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more, or none")
         for name in ("beta", "pretraining", "lora_rank"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
@@ -96,8 +106,6 @@ class LanguageConfig:
                 f"shard: got it with lora_rank {self.lora_rank}, wanted one of them: adapters "
                 "are merged from whole weights"
             )
-        if self.chunk is not None and self.chunk < 1:
-            raise UserError(f"chunk: got {self.chunk}, wanted 1 or more, or none")
         if self.advantage != "critic" and self.samples < 2:
             raise UserError(
                 f"samples: got {self.samples}, wanted 2 or more: {self.advantage} compares the "
@@ -113,6 +121,10 @@ class LanguageConfig:
                 f"ppo.normalise: got minibatch, with {self.advantage}, whose groups a minibatch "
                 "parts; wanted rollout or none"
             )
+        for name in CRITIC if self.advantage != "critic" else ():
+            beside = f"{self.advantage}, which has no critic and discounts nothing"
+            usual = getattr(language_ppo(), name)
+            refuse_idle(f"ppo.{name}", getattr(self.ppo, name), usual, beside=beside)
         if not math.isfinite(self.missing_eos_value):
             raise UserError(f"missing_eos_value: got {self.missing_eos_value}, wanted a number")
         if self.missing_eos == "replace" and self.missing_eos_value > 0:
@@ -138,6 +150,17 @@ class LanguageConfig:
         for name, beside in idle.items():
             if beside:
                 refuse_idle(name, getattr(self, name), defaults[name], beside=beside)
+
+    @property
+    def cap(self) -> int:
+        """T."""
+        return TOKENS if self.max_tokens is None else self.max_tokens
+
+    def of_task(self, task: TextTask | None) -> LanguageConfig:
+        """With the length of its texts, where none is given."""
+        if task is None or self.max_tokens is not None:
+            return self
+        return replace(self, max_tokens=task.max_completion)
 
     @property
     def missing_eos_rule(self) -> MissingEOS:

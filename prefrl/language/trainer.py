@@ -140,7 +140,7 @@ class LanguageTrainer:
 
     def check_room(self, prompts: Sequence[str]) -> None:
         """Raises UserError where a prompt and its completion would not fit into model or critic."""
-        cap = self.config.max_tokens
+        cap = self.config.cap
         room = getattr(self.policy.model.config, "max_position_embeddings", None)
         if room is not None and cap >= room:
             raise UserError(
@@ -171,7 +171,7 @@ class LanguageTrainer:
             self.policy,
             prompts.rows(share).repeat(self.config.samples).to(self.policy.device),
             tokenizer=self.tokenizer,
-            max_tokens=self.config.max_tokens,
+            max_tokens=self.config.cap,
             generator=self._sampling_generator(),
             sharded=self.processes.sharded,
         )

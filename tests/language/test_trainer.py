@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from prefrl.errors import UserError
-from prefrl.language.config import LanguageConfig
+from prefrl.language.config import LanguageConfig, language_ppo
 from prefrl.language.models import ScalarModel, load_model, logprobs, new_model
 from prefrl.language.pretraining import pretraining_texts
+from prefrl.language.tasks import find_text_task
 from prefrl.language.terms import TextExperience
 from prefrl.language.trainer import LanguageTrainer
 from prefrl.ppo import PPOConfig
@@ -224,6 +226,15 @@ def test_one_text_is_not_a_list_of_prompts() -> None:
         ({"temperature": 0.0}, "temperature: got 0.0, wanted more than 0"),
         ({"advantage": "rloo"}, "samples: got 1, wanted 2 or more: rloo compares"),
         (
+            {"advantage": "rloo", "samples": 2, "ppo": replace(language_ppo(), lam=0.9)},
+            "ppo.lam: got 0.9, with rloo, which has no critic",
+        ),
+        (
+            {"advantage": "grpo", "samples": 2, "ppo": replace(language_ppo(), value_coef=1.0)},
+            "ppo.value_coef: got 1.0, with grpo, which has no critic",
+        ),
+        ({"max_tokens": 0}, "max_tokens: got 0, wanted 1 or more, or none"),
+        (
             {"advantage": "grpo", "samples": 2, "ppo": PPOConfig(normalise="minibatch")},
             "ppo.normalise: got minibatch, with grpo",
         ),
@@ -248,3 +259,9 @@ def test_what_the_doctor_found_is_kept_with_the_run(tmp_path: Path) -> None:
     assert [finding.name for finding in of.findings] == ["ratio"]
     state = json.loads((of.save(tmp_path) / "state.json").read_text())
     assert state["findings"][0]["name"] == "ratio"
+
+
+def test_completions_are_as_long_as_those_of_the_task() -> None:
+    task, plain = find_text_task("reviews"), LanguageConfig()
+    assert (plain.cap, plain.of_task(None).cap, plain.of_task(task).cap) == (48, 48, 20)
+    assert LanguageConfig(max_tokens=6).of_task(task).cap == 6

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from prefrl.commands.lm_labels import AnnotatorConfig, labels_for, task_of_labels
 from prefrl.commands.lm_source import check_positions, fingerprint, limits_for, load_policy
 from prefrl.commands.lm_stage import (
+    adapters_on,
     began_with,
     check_fit,
     default_directory,
@@ -83,9 +84,8 @@ def main(args: list[str], *, prog: str) -> None:
 
 def dpo(config: DpoStageConfig, out: Path) -> None:
     """One run, begun or resumed."""
-    import copy
-
-    from prefrl.language.models import save_model
+    from prefrl.language.lora import merged
+    from prefrl.language.models import autocast, save_model
     from prefrl.language.optimise import Fit
 
     task = task_of_labels(config.task, config.data, config.store, config.annotator)
@@ -97,20 +97,21 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     began = began_with(out, config)
     read: Any = _thumbs if kto else labels_for
     examples, seq = read(config, task, policy, tokenizer, out=out, began=began)
-    reference = copy.deepcopy(policy)
+    policy = adapters_on(policy, config.optim)
     make: Any = _kto if kto else _paired
-    about, objective = make(policy, reference, examples, tokenizer, config, limits)
+    about, objective = make(policy, examples, tokenizer, config, limits)
     train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)
-    fitted = objective(train)
-    aside = objective(held_out) if len(held_out) > kto else None
+    with autocast(config.optim.precision, next(policy.parameters()).device):  # as the policy later
+        fitted = objective(train)
+        asides = [objective(held_out)] if len(held_out) > kto else []
 
     how = f"{config.direct.loss.upper()} · beta {config.direct.beta}"
     run_stage(
         config,
         out,
         fits=[Fit(fitted, config.optim)],
-        held_out=lambda: held_out_figures(aside),
-        finish=lambda path: save_model(policy, tokenizer, path),
+        held_out=lambda: held_out_figures(asides, config.optim),
+        finish=lambda path: save_model(merged(policy), tokenizer, path),
         panels=KTO_PANELS if kto else PANELS,
         title=f"{how} · {len(train)} labels",
         inputs={**inputs, "examples": fingerprint(examples), "seq": seq},
@@ -177,7 +178,7 @@ Parts = tuple[list[tuple[str, ...]], Callable[[list[int]], "Objective"]]
 
 
 def _paired(
-    policy: nn.Module, reference: nn.Module, labels: Sequence[TextLabel], tokenizer: Tokenizer,
+    policy: nn.Module, labels: Sequence[TextLabel], tokenizer: Tokenizer,
     config: DpoStageConfig, limits: Limits,
 ) -> Parts:  # fmt: skip
     from prefrl.language.dpo import DirectObjective, sequence_logp
@@ -187,24 +188,29 @@ def _paired(
 
     def objective(index: list[int]) -> Objective:
         part = data.part(index)
-        return DirectObjective(policy, part, sequence_logp(reference, part.texts), config.direct)
+        reference = sequence_logp(policy, part.texts)  # before the first step
+        return DirectObjective(policy, part, reference, config.direct)
 
     return [subject(label) for label in data.labels], objective
 
 
 def _kto(
-    policy: nn.Module, reference: nn.Module, rows: Sequence[Sequence[Thumb]], tokenizer: Tokenizer,
+    policy: nn.Module, rows: Sequence[Sequence[Thumb]], tokenizer: Tokenizer,
     config: DpoStageConfig, limits: Limits,
 ) -> Parts:  # fmt: skip
+    import copy
+
     import torch
 
     from prefrl.language.dpo import KtoObjective
     from prefrl.language.encoded import encode, fitting
+    from prefrl.language.lora import has_adapters
 
     texts = [[(thumb.prompt, thumb.completion) for thumb in row] for row in rows]
     kept = fitting(texts, tokenizer, limits=limits)
     thumbs = [thumb for i in kept for thumb in rows[i]]
     encoded = encode([text for i in kept for text in texts[i]], tokenizer, limits=limits)
+    reference = None if has_adapters(policy) else copy.deepcopy(policy)
 
     def objective(index: list[int]) -> Objective:
         good = torch.tensor([thumbs[i].good for i in index])

@@ -16,6 +16,7 @@ from prefrl.commands.lm_stage import (
     began_with,
     check_fit,
     default_directory,
+    held_out_figures,
     held_out_split,
     read_settings,
     run_stage,
@@ -89,7 +90,6 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     """One run, begun or resumed."""
     import numpy as np
 
-    from prefrl.language.optimise import measure
     from prefrl.language.reward import (
         RewardObjective,
         TextRewardModel,
@@ -114,14 +114,10 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     made = TextRewardModel.from_sft(policy, config.reward, seed=config.optim.seed)
     fits = member_fits(made, data.part(train), config.optim)
     aside = data.part(held_out)
-
-    def measured() -> dict[str, float]:
-        if not held_out:
-            return {}
-        each = [measure(RewardObjective(m, aside, config.reward)) for m in made.members]  # type: ignore[arg-type]
-        return {f"fit/held_out_{k}": sum(e[k] for e in each) / len(each) for k in each[0]}
+    asides = [RewardObjective(m, aside, config.reward) for m in made.members]  # type: ignore[arg-type]
 
     def finish(path: Path) -> None:
+        made.merge()
         prompts = sorted({label.prompt for label in data.labels})
         np.random.default_rng(config.optim.seed).shuffle(prompts)
         made.normalise_on(reference_texts(config, policy, tokenizer, prompts, limits))
@@ -131,7 +127,7 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         config,
         out,
         fits=fits,
-        held_out=measured,
+        held_out=lambda: held_out_figures(asides, config.optim),
         finish=finish,
         panels=PANELS,
         title=f"Reward model · {len(train)} labels",

@@ -14,6 +14,7 @@ from prefrl.commands.lm_source import (
     task_or_data,
 )
 from prefrl.commands.lm_stage import (
+    adapters_on,
     check_fit,
     default_directory,
     held_out_figures,
@@ -87,6 +88,7 @@ def sft(config: SftConfig, out: Path) -> None:
     """One run, begun or resumed."""
     from prefrl.language.data import chat_template, read_demonstrations
     from prefrl.language.encoded import encode_demonstrations
+    from prefrl.language.lora import merged
     from prefrl.language.models import save_model
     from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
@@ -112,13 +114,14 @@ def sft(config: SftConfig, out: Path) -> None:
     texts = encode_demonstrations(demonstrations, tokenizer, limits=limits)
     train, held_out = held_out_split(range(len(texts)), config.held_out, seed=config.optim.seed)
 
-    aside = SftObjective(model, texts.part(held_out)) if held_out else None
+    model = adapters_on(model, config.optim)
+    aside = SftObjective(model, texts.part(held_out))
     run_stage(
         config,
         out,
         fits=[Fit(SftObjective(model, texts.part(train)), config.optim)],
-        held_out=lambda: held_out_figures(aside),
-        finish=lambda path: save_model(model, tokenizer, path),
+        held_out=lambda: held_out_figures([aside], config.optim),
+        finish=lambda path: save_model(merged(model), tokenizer, path),
         panels=PANELS,
         title=f"SFT · {config.task or config.data}",
         inputs={**inputs, "examples": fingerprint(demonstrations)},

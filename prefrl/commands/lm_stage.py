@@ -75,11 +75,21 @@ def subject(example: TextLabel | Thumb) -> tuple[str, ...]:
     return (example.prompt, *sorted(completion.text for completion in several))
 
 
-def held_out_figures(aside: Objective | None) -> dict[str, float]:
-    """`fit/held_out_...` of what was put aside; none where nothing was."""
+def held_out_figures(asides: Sequence[Objective], config: OptimConfig) -> dict[str, float]:
+    """`fit/held_out_...` of what was put aside, the mean over models; none where nothing was."""
     from prefrl.language.optimise import measure
 
-    return {f"fit/held_out_{k}": v for k, v in measure(aside).items()} if aside else {}
+    each = [measure(aside, precision=config.precision) for aside in asides if len(aside)]
+    names = each[0] if each else {}
+    return {f"fit/held_out_{k}": sum(e[k] for e in each) / len(each) for k in names}
+
+
+def adapters_on(policy: Any, config: OptimConfig) -> Any:
+    """The policy as the fit trains it: with adapters, where the settings say so."""
+    from prefrl.language.lora import adapted
+
+    rank, alpha = config.lora_rank, config.lora_alpha
+    return adapted(policy, rank=rank, alpha=alpha, seed=config.seed)
 
 
 @dataclass

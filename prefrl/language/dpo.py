@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -199,12 +199,15 @@ class KtoObjective:
 
     z0 is estimated on the batch from completions of other prompts, which the policy has not
     learned for these: each completion is read once more after the next prompt that is another.
+
+    Args:
+        reference_model: None: the model without its adapters.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        reference_model: nn.Module,
+        reference_model: nn.Module | None,
         texts: Encoded,
         good: Tensor,
         config: DirectConfig,
@@ -213,7 +216,7 @@ class KtoObjective:
             raise UserError(f"kto: got {len(texts)} completions, wanted 2 or more")
         self.model, self.reference_model = model, reference_model
         self.texts, self.good, self.config = texts, good, config
-        self.reference = sequence_logp(reference_model, texts)
+        self.reference = self._before(texts)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -227,12 +230,20 @@ class KtoObjective:
             pad=self.texts.pad,
         )
         now = sequence_logp(self.model, mismatched)
-        before = sequence_logp(self.reference_model, mismatched)
+        before = self._before(mismatched)
         return KtoShared(
             units=len(chosen),
             baseline=(now - before).mean().clamp_min(0),
             good=int(self.good[index].sum()),
         )
+
+    def _before(self, texts: Encoded) -> Tensor:
+        """[C] log-probabilities under the reference."""
+        if self.reference_model is not None:
+            return sequence_logp(self.reference_model, texts)
+        model: Any = self.model
+        with model.disable_adapter():
+            return sequence_logp(model, texts)
 
     def _others(self, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
         """For each the next one of the batch that differs, or of all the data, if there is any."""

@@ -21,6 +21,8 @@ from prefrl.language.tokens import Completions, at_end
 from prefrl.ppo import whole
 
 LOGITS = 2**26  # numbers of float32
+Precision = Literal["fp32", "bf16"]
+"""Of the arithmetic of forward passes."""
 
 
 def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False) -> nn.Module:
@@ -300,7 +302,7 @@ def scalar_head(
     return linear
 
 
-def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager:
     """Arithmetic of the forward pass; weights stay float32."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -15,7 +15,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
+from prefrl.language.models import Precision, autocast
+
+LORA_ALPHA = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +46,17 @@ class OptimConfig:
     """Adam's epsilon."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters, of which alone the model then learns; 0: all weights learn."""
+    lora_alpha: int = LORA_ALPHA
+    """Scale of the adapters, divided by their rank."""
+    precision: Precision = "fp32"
+    """Arithmetic of the forward passes; weights stay float32."""
     seed: int = 0
     """Of the order of the examples, and of what is drawn before the first step."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "batch", "epochs", "adam_eps", "max_grad_norm"):
+        for name in ("lr", "batch", "epochs", "adam_eps", "max_grad_norm", "lora_alpha"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted more than 0")
         for name in ("lr", "epochs", "adam_eps", "weight_decay"):
@@ -56,9 +65,11 @@ class OptimConfig:
         for name in ("lr_end", "warmup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 to 1")
-        for name in ("micro_batch", "weight_decay", "seed"):
+        for name in ("micro_batch", "weight_decay", "lora_rank", "seed"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
+        if not self.lora_rank:
+            refuse_idle("lora_alpha", self.lora_alpha, LORA_ALPHA, beside="lora_rank 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +85,10 @@ class Sums:
 class Objective(Protocol):
     """What a fit lowers."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What it is fitted by."""
+        ...
 
     def __len__(self) -> int:
         """Examples."""
@@ -129,7 +143,8 @@ class Fit:
         lr = self._anneal()
         index = self.examples(self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        sums = accumulate(self.objective, index, chunk=self.config.micro_batch)
+        how = self.config
+        sums = accumulate(self.objective, index, chunk=how.micro_batch, precision=how.precision)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if not math.isfinite(sums["loss"]):
             raise UserError(
@@ -168,30 +183,38 @@ def annealed(progress: float, config: OptimConfig) -> float:
     return config.lr_end + (1 - config.lr_end) * left
 
 
-def accumulate(objective: Objective, index: Tensor, *, chunk: int) -> dict[str, float]:
+def accumulate(
+    objective: Objective, index: Tensor, *, chunk: int, precision: Precision = "fp32"
+) -> dict[str, float]:
     """Add the gradient of the mean loss over `index`, in chunks of so many examples.
 
     Each chunk's sum is divided by the units of the whole batch: however it is cut, the result is
     one and the same (a mean of the chunks' means is not, where they differ in length).
     """
-    shared = objective.shared(index)
+    device = next(objective.model.parameters()).device
+    with autocast(precision, device):
+        shared = objective.shared(index)
     total: dict[str, Tensor] = {}
     for part in index.split(chunk or len(index)):
-        sums = objective.sums(part, shared)
+        with autocast(precision, device):
+            sums = objective.sums(part, shared)
         (sums.loss / shared.units).backward()
         _add(total, {"loss": sums.loss.detach(), **sums.figures})
     return {name: float(value) / shared.units for name, value in total.items()}
 
 
 @torch.no_grad()
-def measure(objective: Objective, *, chunk: int = 64) -> dict[str, float]:
+def measure(
+    objective: Objective, *, chunk: int = 64, precision: Precision = "fp32"
+) -> dict[str, float]:
     """Means of loss and figures over all examples, without a step: the held-out loss."""
     everything = torch.arange(len(objective))
-    shared = objective.shared(everything)
     total: dict[str, Tensor] = {}
-    for index in everything.split(chunk):
-        sums = objective.sums(index, shared)
-        _add(total, {"loss": sums.loss, **sums.figures})
+    with autocast(precision, next(objective.model.parameters()).device):
+        shared = objective.shared(everything)
+        for index in everything.split(chunk):
+            sums = objective.sums(index, shared)
+            _add(total, {"loss": sums.loss, **sums.figures})
     return {name: float(value) / shared.units for name, value in total.items()}
 
 

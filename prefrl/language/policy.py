@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from prefrl.language.lora import has_adapters
 from prefrl.language.models import (
+    Precision,
     ScalarModel,
     autocast,
     completion_logits,
@@ -52,7 +54,7 @@ class LanguagePolicy(nn.Module):
         sampling: Sampling,
         critic: ScalarModel | Literal["shared"] | None,
         entropy_gradient: bool = False,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
         self.model = model
@@ -113,7 +115,7 @@ class Reference:
 
     def __init__(self, policy: LanguagePolicy) -> None:
         self._policy = policy
-        self._adapters = hasattr(policy.model, "disable_adapter")
+        self._adapters = has_adapters(policy.model)
         self._model = policy.model if self._adapters else frozen_copy(policy.model)
 
     def shard(self) -> None:
@@ -136,21 +138,6 @@ def frozen_copy(model: nn.Module) -> Any:
     """The same weights, which nothing will change."""
     frozen = copy.deepcopy(model)
     return frozen.requires_grad_(False)
-
-
-def add_lora(model: Any, *, rank: int, alpha: int, seed: int) -> Any:
-    """Low-rank adapters (Hu et al. 2021) on all linear layers; only they are trained.
-
-    Adapters begin with no effect, so that the model without them is the reference.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    settings = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return get_peft_model(model, settings)
 
 
 def in_chunks(of: Callable[[Completions], Any], texts: Completions, *, size: int | None) -> Any:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from prefrl.errors import UserError
 from prefrl.language.encoded import Encoded, Limits, encode, fitting, flat
+from prefrl.language.lora import adapted, merged
 from prefrl.language.models import ScalarModel, check_room, make_room, refuse_pickles
 from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
 from prefrl.language.records import Completion, TextLabel
@@ -87,6 +88,22 @@ class TextRewardModel(nn.Module):
             ScalarModel(copy.deepcopy(model), generator=generator) for _ in range(config.members)
         ]
         return cls(members, config).to(next(model.parameters()).device)
+
+    def adapt(self, config: OptimConfig) -> None:
+        """Of each trunk train adapters alone, where the settings say so; heads always learn."""
+        for e, member in enumerate(self.members):
+            member.trunk = adapted(
+                member.trunk,
+                rank=config.lora_rank,
+                alpha=config.lora_alpha,
+                seed=config.seed + e,
+                generates=False,
+            )
+
+    def merge(self) -> None:
+        """What adapters do goes into the weights."""
+        for member in self.members:
+            member.trunk = merged(member.trunk)
 
     def raw(self, texts: Completions) -> Tensor:
         """[E, B] scores of every member at the last token, which is the end token."""
@@ -308,17 +325,21 @@ def fit_reward(
     model: TextRewardModel, data: EncodedLabels, config: OptimConfig
 ) -> list[dict[str, float]]:
     """Fit every member to the end; the last figures of each."""
-    return [_to_end(fit) for fit in member_fits(model, data, config)]
+    figures = [_to_end(fit) for fit in member_fits(model, data, config)]
+    model.merge()
+    return figures
 
 
 def member_fits(model: TextRewardModel, data: EncodedLabels, config: OptimConfig) -> list[Fit]:
     """One fit for each member; they differ in their head, their labels and the order of those.
 
     Of several members each sees a bootstrap of the labels; one alone sees every label once.
+    With LoRA the members have adapters from here on: `model.merge()` once they are fitted.
 
     Raises:
         UserError: so few labels that a member would see none of them.
     """
+    model.adapt(config)
     E = model.config.members
     seen = _bootstraps(data.labels, E) if E > 1 else [list(range(len(data)))]
     return [

@@ -27,12 +27,12 @@ from prefrl.errors import UserError
 from prefrl.language import doctor
 from prefrl.language.collect import rollout_of, speak
 from prefrl.language.config import LanguageConfig
+from prefrl.language.lora import adapted, merged
 from prefrl.language.models import ScalarModel, check_room, save_model, whole_state
 from prefrl.language.policy import (
     LanguagePolicy,
     Reference,
     Sampling,
-    add_lora,
     frozen_copy,
     in_chunks,
 )
@@ -317,9 +317,7 @@ class LanguageTrainer:
 
         Of several processes all call it; the first one writes.
         """
-        model = self.policy.model
-        if self.config.lora_rank:
-            model = frozen_copy(model).merge_and_unload()
+        model = merged(self.policy.model)
         weights = whole_state(model)
         if self.processes.rank == 0:
             save_model(model, self.tokenizer, path, weights=weights)
@@ -368,8 +366,7 @@ def _policy(
     elif config.advantage == "critic":
         critic = critic or ScalarModel(model, generator=generator, head="zero")
         watching = frozen_copy(critic).requires_grad_(True)
-    if config.lora_rank:
-        model = add_lora(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=seed)
+    model = adapted(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=seed)
     policy = LanguagePolicy(
         model,
         sampling=Sampling(temperature=config.temperature, never_said=tokenizer.never_said),

@@ -276,14 +276,70 @@ def test_a_fit_does_not_go_on_with_another_file(
     assert (tmp_path / "out" / "model").is_dir()
 
 
+PAIRS = [{"prompt": "food", "chosen": "good " * (i % 4 + 1), "rejected": "bad"} for i in range(8)]
+SHORT = "--optim.batch 4 --limits.max-prompt 8 --limits.max-completion 8"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        (lm_sft, ""),
+        (lm_reward, "--reward.members 2 --reference-samples 8"),
+        (lm_dpo, ""),
+        (lm_dpo, "--direct.loss kto"),
+    ],
+)
+def test_with_lora_adapters_alone_learn_are_merged_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, options: str
+) -> None:
+    model, _ = untrained(tmp_path)
+    data = rows(tmp_path / "data.jsonl", *({**pair, "completion": "good"} for pair in PAIRS))
+    options += f" {SHORT} --optim.epochs 2 --optim.lora-rank 2 --optim.lr 1e-2"
+    about = (options, "--model", model, "--data", data, "--out")
+    run(command, *about, tmp_path / "whole")
+    stopped_after(1, monkeypatch, command, *about, tmp_path / "stopped")
+    run(command, *about, tmp_path / "stopped")
+    whole, stopped = tensors(tmp_path / "whole"), tensors(tmp_path / "stopped")
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    before = load_file(model / "model.safetensors")
+    for name, learned in whole.items():
+        name = name.partition(" ")[2]
+        assert "lora" not in name
+        base = before.get(name, before.get(f"model.{name}"))
+        if base is not None:
+            assert torch.equal(learned, base) == ("proj" not in name)
+
+
+@pytest.mark.parametrize("command", [lm_sft, lm_reward, lm_dpo])
+def test_bf16_is_arithmetic_only(tmp_path: Path, command) -> None:
+    model, _ = untrained(tmp_path)
+    data = rows(tmp_path / "data.jsonl", *({**pair, "completion": "good"} for pair in PAIRS))
+    about = (f"{SHORT} --optim.epochs 2", "--model", model, "--data", data)
+    for precision in ("fp32", "bf16"):
+        run(command, *about, "--optim.precision", precision, "--out", tmp_path / precision)
+    exact, rounded = (read_metrics(tmp_path / p / "metrics.jsonl") for p in ("fp32", "bf16"))
+    for a, b in zip(exact, rounded, strict=True):
+        for name in ("fit/loss", "fit/held_out_loss"):
+            assert a.get(name, 0) == pytest.approx(b.get(name, 0), rel=0.02)
+    assert exact[-1]["fit/loss"] != rounded[-1]["fit/loss"]
+    assert {x.dtype for x in tensors(tmp_path / "bf16").values()} == {torch.float32}
+
+
 def test_a_fit_does_not_go_on_with_another_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = untrained(tmp_path)
-    pairs = [{"prompt": "food", "chosen": "good " * (i + 1), "rejected": "bad"} for i in range(6)]
-    options = "--optim.epochs 4 --optim.batch 4 --limits.max-prompt 8 --limits.max-completion 8"
-    data = rows(tmp_path / "data.jsonl", *pairs)
-    about = (options, "--model", model, "--data", data, "--out", tmp_path / "out")
+    data = rows(tmp_path / "data.jsonl", *PAIRS)
+    about = (
+        f"{SHORT} --optim.epochs 4",
+        "--model",
+        model,
+        "--data",
+        data,
+        "--out",
+        tmp_path / "out",
+    )
     stopped_after(2, monkeypatch, lm_dpo, *about)
     reads = find_text_task("reviews").tokenizer()
     other = new_model("llama", reads, width=16, layers=1, heads=2, positions=32, seed=1)
@@ -528,6 +584,7 @@ def test_bad_data_is_refused_before_anything_is_created(
             "bad_weight: got 2.0, with dpo, not kto: it has no effect",
         ),
         (lm_dpo, "--direct.loss kto --direct.bad-weight -1", "bad_weight: got -1.0, wanted 0 or"),
+        (lm_sft, "--optim.lora-alpha 8", "lora_alpha: got 8, with lora_rank 0: it has no effect"),
         (lm_sft, "--optim.epochs inf", "epochs: got inf, wanted a finite number"),
         (lm_sft, "--device gpu", "device: got 'gpu', wanted auto, cpu, cuda or cuda:N"),
         (lm_reward, "--model x --device gpu", "device: got 'gpu', wanted auto, cpu"),

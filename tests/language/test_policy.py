@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from prefrl.agents.policy import CategoricalPolicy, ControlInputs, PolicyConfig
 from prefrl.language.collect import rollout_of
+from prefrl.language.lora import adapted
 from prefrl.language.models import ScalarModel, logprobs
-from prefrl.language.policy import LanguagePolicy, Reference, Sampling, add_lora, in_chunks
+from prefrl.language.policy import LanguagePolicy, Reference, Sampling, in_chunks
 from prefrl.language.tokens import Completions
 from prefrl.ppo import PPO, Gradient, PPOConfig, Rollout, ppo_loss
 from tests.language.small import KINDS, model, policy, texts, weights, widened
@@ -196,8 +197,8 @@ def test_with_adapters_the_reference_is_the_model_without_them() -> None:
     base, said = model(), texts()
     sampling = policy().sampling
     before = logprobs(base, said, temperature=0.7, never_said=sampling.never_said)
-    adapted = add_lora(base, rank=2, alpha=4, seed=0)
-    of = LanguagePolicy(adapted, sampling=sampling, critic=None)
+    lora = adapted(base, rank=2, alpha=4, seed=0)
+    of = LanguagePolicy(lora, sampling=sampling, critic=None)
     reference = Reference(of)
     with torch.no_grad():
         for name, parameter in of.named_parameters():

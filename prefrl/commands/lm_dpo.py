@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_labels import AnnotatorConfig, labels_for, task_of_labels
+from prefrl.commands.lm_labels import AnnotatorConfig, labels_for, source_of, task_of_labels
 from prefrl.commands.lm_source import check_positions, fingerprint, limits_for, load_policy
 from prefrl.commands.lm_stage import (
     adapters_on,
@@ -43,6 +43,9 @@ class DpoStageConfig:
     """The SFT model, which is also the reference: a run of `prefrl lm sft`, or a checkpoint."""
     task: str = ""
     """A task whose completions are written and annotated here: reviews, docstrings."""
+    prompts: Path | None = None
+    """Prompts of your own, whose completions are written here, and people judge: JSON lines or
+    Parquet with a column prompt."""
     data: Path | None = None
     """JSON lines or Parquet with prompt, chosen, rejected, or rankings; for KTO also prompt,
     completion, label."""
@@ -57,11 +60,11 @@ class DpoStageConfig:
     checkpoint_every: int = 200
     """Steps."""
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
-    """Of a task."""
+    """Of a task, or of prompts."""
     direct: DirectConfig = field(default_factory=DirectConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-4, batch=64, epochs=4))
     limits: Limits = field(default_factory=Limits)
-    """Of data and stores; a task has its own."""
+    """Of prompts, data and stores; a task has its own."""
 
     def __post_init__(self) -> None:
         check_fit(self)
@@ -78,8 +81,7 @@ class DpoArgs(DpoStageConfig):
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then fit."""
     config, out = read_settings(DpoStageConfig, DpoArgs, args, prog=prog)
-    source = config.task or str(config.data or config.store)
-    dpo(config, out or default_directory(config.direct.loss, source))
+    dpo(config, out or default_directory(config.direct.loss, source_of(config)))
 
 
 def dpo(config: DpoStageConfig, out: Path) -> None:
@@ -88,8 +90,8 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     from prefrl.language.models import autocast, save_model
     from prefrl.language.optimise import Fit
 
-    task = task_of_labels(config.task, config.data, config.store, config.annotator)
-    limits = limits_for(config.limits, task)
+    task = task_of_labels(config)
+    limits = limits_for(config.limits, task, written=config.prompts is not None)
     policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
     inputs = {"model": fingerprint(policy)}

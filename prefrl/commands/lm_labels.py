@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from prefrl.errors import UserError, refuse_idle
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from prefrl.feedback import FeedbackStore, Reply
     from prefrl.language.encoded import Limits
+    from prefrl.language.optimise import OptimConfig
     from prefrl.language.records import TextLabel
-    from prefrl.language.tasks import TextTask
+    from prefrl.language.tasks import Gold, TextTask
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.loop.rundir import RunDir
 
@@ -35,7 +36,7 @@ SYNTHETIC = ("temperature", "flips", "length_bias")  # settings of that annotato
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnotatorConfig:
-    """Who answers about a task's completions, which the model writes."""
+    """Who answers about completions that the model writes, to prompts of a task or of one's own."""
 
     rater: Literal["annotator", "rubric", "human"] = "annotator"
     """A synthetic annotator that reads the gold reward; a judge with the rules of docstrings as
@@ -73,12 +74,19 @@ class AnnotatorConfig:
             beside = f"the rater {self.rater}, not annotator"
             refuse_idle(f"annotator.{name}", getattr(self, name), defaults[name], beside=beside)
 
-    def check_task(self, task: TextTask) -> None:
-        """Raises UserError where the rater does not know what is good in it."""
-        if self.rater == "rubric" and (task.name != "docstrings" or self.completions != 2):
+    def check_task(self, task: TextTask | None) -> None:
+        """Raises UserError where the rater knows not what is good; None: of prompts from a file."""
+        if task is None and self.rater != "human":
             raise UserError(
-                f"annotator.rater: got rubric for {self.completions} completions of {task.name}, "
-                "wanted pairs of docstrings, whose rules it knows"
+                f"annotator.rater: got {self.rater}, who judges by what a task knows; wanted human "
+                "for prompts of your own: people answer at `prefrl rate RUN`, or a language model "
+                "does by `prefrl lm judge --store RUN`"
+            )
+        about = (task and task.name, self.completions)
+        if self.rater == "rubric" and about != ("docstrings", 2):
+            raise UserError(
+                f"annotator.rater: got rubric for {about[1]} completions of {about[0]}, wanted "
+                "pairs of docstrings, whose rules it knows"
             )
 
     @property
@@ -87,29 +95,99 @@ class AnnotatorConfig:
         return EDITED if self.edit else RATED if self.completions == 1 else CHOSEN
 
 
-def task_of_labels(
-    task: str, data: Path | None, store: Path | None, annotator: AnnotatorConfig
-) -> TextTask | None:
-    """The task named; None where labels come from a file or a store.
+class Sources(Protocol):
+    """What of a stage's settings says where labels come from."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def prompts(self) -> Path | None: ...
+    @property
+    def data(self) -> Path | None: ...
+    @property
+    def store(self) -> Path | None: ...
+    @property
+    def annotator(self) -> AnnotatorConfig: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+
+
+SOURCES = ("task", "prompts", "data", "store")
+
+
+def source_of(config: Sources) -> str:
+    """Its name or path, for a run directory's name."""
+    return str(next((given for name in SOURCES if (given := getattr(config, name))), ""))
+
+
+def task_of_labels(config: Sources) -> TextTask | None:
+    """The task named; None where labels come from a file or a store, or prompts are one's own.
 
     Raises:
-        UserError: none of the three, or several; or an annotator who has nothing to do, or
-            cannot do it.
+        UserError: no source, or several; or an annotator who has nothing to do, or cannot do it.
     """
     from prefrl.language.tasks import find_text_task
 
-    if bool(task) + (data is not None) + (store is not None) != 1:
-        raise UserError("wanted one source of labels: --task NAME, --data FILE or --store RUN")
-    if not task:
-        refuse_idle("annotator", annotator, AnnotatorConfig(), beside=LABELS_THERE)
-        return None
-    found = find_text_task(task)
-    annotator.check_task(found)
-    return found
+    if sum(bool(getattr(config, name)) for name in SOURCES) != 1:
+        raise UserError(
+            "wanted one source of labels: --task NAME, --prompts FILE, --data FILE or --store RUN"
+        )
+    task = find_text_task(config.task) if config.task else None
+    if task is not None or config.prompts is not None:
+        config.annotator.check_task(task)
+    else:
+        refuse_idle("annotator", config.annotator, AnnotatorConfig(), beside=LABELS_THERE)
+    return task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """What raters are asked about: completions of these prompts."""
+
+    name: str
+    """Of the task, or of the file without its ending."""
+    prompts: Sequence[str]
+    max_completion: int
+    """Tokens, the end token included."""
+    gold: Gold | None
+    """Of a task."""
+
+    @classmethod
+    def of_task(cls, task: TextTask) -> Self:
+        """Its prompts."""
+        return cls(
+            name=task.name,
+            prompts=task.prompts,
+            max_completion=task.max_completion,
+            gold=task.gold,
+        )
+
+    @classmethod
+    def read(cls, file: Path, tokenizer: Tokenizer, limits: Limits) -> Self:
+        """Prompts of one's own.
+
+        Raises:
+            UserError: one is too long, and not to be left out; or there is none.
+        """
+        from prefrl.language.data import chat_template, read_prompts
+        from prefrl.language.encoded import fitting
+        from prefrl.language.records import Completion
+
+        prompts = read_prompts(file, template=chat_template(tokenizer))
+        empty = Completion(text="")
+        kept = fitting([[(prompt, empty)] for prompt in prompts], tokenizer, limits=limits)
+        return cls(
+            name=file.stem,
+            prompts=[prompts[i] for i in kept],
+            max_completion=limits.max_completion,
+            gold=None,
+        )
 
 
 def labels_for(
-    config: Any,
+    config: Sources,
     task: TextTask | None,
     policy: nn.Module,
     tokenizer: Tokenizer,
@@ -117,11 +195,12 @@ def labels_for(
     out: Path,
     began: int | None,
 ) -> tuple[list[TextLabel], int | None]:
-    """From a task, a file or a store, and of a store the `seq` up to which it was read.
+    """From raters, a file or a store, and of a store the `seq` up to which it was read.
 
     Args:
         config: of the stage.
-        out: of a task, the run directory, which is created; its store keeps the answers.
+        out: where raters are asked, the run directory, which is created; its store keeps the
+            answers.
         began: the `seq` up to which a fit that goes on had read.
 
     Raises:
@@ -133,32 +212,38 @@ def labels_for(
 
     if config.data is not None:
         return read_labels(config.data, template=chat_template(tokenizer)), None
-    if task is None:
+    if config.store is not None:
         with FeedbackStore.open(config.store) as store:
             found, seq = _answers(store, began)
         if not found:
             raise UserError(f"{config.store}: no answers about texts yet; rate some first")
         return found, seq
+    if task is not None:
+        about = Questions.of_task(task)
+    else:
+        assert config.prompts is not None
+        about = Questions.read(config.prompts, tokenizer, config.limits)
     run, how, seed = RunDir.prepare(out, config), config.annotator, config.optim.seed
-    with open_store(run, task, seed=seed) as store:
+    with open_store(run, about.name, seed=seed) as store:
         if began is None:
-            ask_about(store, how, task, policy, tokenizer, count=how.labels, step=0, seed=(seed, 0))
+            asked: Any = (store, how, about, policy, tokenizer)
+            ask_about(*asked, count=how.labels, step=0, seed=(seed, 0))
         return _all_answers(store, run, how.labels, began)
 
 
-def open_store(run: RunDir, task: TextTask, *, seed: int) -> FeedbackStore:
-    """The run's own, created where there is none yet."""
+def open_store(run: RunDir, name: str, *, seed: int) -> FeedbackStore:
+    """The run's own, created where there is none yet; `name`: of what is asked about."""
     from prefrl.feedback import FeedbackStore
 
     if (run.path / "labels.db").is_file():
         return FeedbackStore.open(run.path)
-    return FeedbackStore.create(run.path, task=task.name, seed=seed)
+    return FeedbackStore.create(run.path, task=name, seed=seed)
 
 
 def ask_about(
     store: FeedbackStore,
     how: AnnotatorConfig,
-    task: TextTask,
+    about: Questions,
     policy: nn.Module,
     tokenizer: Tokenizer,
     *,
@@ -179,19 +264,21 @@ def ask_about(
     from prefrl.language.forms import ask, asked_at
 
     if not asked_at(store, step):
-        chosen = np.random.default_rng(seed).choice(len(task.prompts), size=count)
-        prompts = [task.prompts[int(i)] for i in chosen]
+        chosen = np.random.default_rng(seed).choice(len(about.prompts), size=count)
+        prompts = [about.prompts[int(i)] for i in chosen]
         drawn = int(np.random.SeedSequence(seed).generate_state(1)[0])
-        said = written(prompts, how.completions, task, policy, tokenizer, seed=drawn)
-        ask(store, said, step=step, gold=task.gold, edit=how.edit)
+        cap = about.max_completion
+        said = written(prompts, how.completions, policy, tokenizer, cap=cap, seed=drawn)
+        ask(store, said, step=step, gold=about.gold, edit=how.edit)
     if how.rater == "human":
         store.set_instructions(how.instructions)
     else:
-        _answer(store, how, task, step=step, seed=seed)
+        assert about.gold is not None, "checked"
+        _answer(store, how, about.gold, step=step, seed=seed)
 
 
 def _answer(
-    store: FeedbackStore, how: AnnotatorConfig, task: TextTask, *, step: int, seed: tuple[int, int]
+    store: FeedbackStore, how: AnnotatorConfig, gold: Gold, *, step: int, seed: tuple[int, int]
 ) -> None:
     """What a synthetic rater says, in the order of the queries' ids, whatever came before."""
     import numpy as np
@@ -201,7 +288,7 @@ def _answer(
 
     asked = asked_at(store, step)
     groups = [(prompt, completions) for _, prompt, completions in asked]
-    labels = annotate(how, task, groups, np.random.default_rng([*seed, 1]), seed=seed[0])
+    labels = annotate(how, gold, groups, np.random.default_rng([*seed, 1]), seed=seed[0])
     store.submit_many(
         [
             Answer(
@@ -265,7 +352,7 @@ Groups = Sequence[tuple[str, tuple[Any, ...]]]
 
 
 def annotate(
-    config: AnnotatorConfig, task: TextTask, groups: Groups, rng: np.random.Generator, *, seed: int
+    config: AnnotatorConfig, gold: Gold, groups: Groups, rng: np.random.Generator, *, seed: int
 ) -> list[TextLabel]:
     """Have completions compared or ranked by a synthetic rater."""
     from prefrl.language.judge import Judge, Principle, rule_backend
@@ -281,7 +368,7 @@ def annotate(
         )
         return [judge.label(prompt, *texts) for prompt, texts in groups]
     annotator = Annotator(
-        gold=task.gold,
+        gold=gold,
         temperature=config.temperature,
         flips=config.flips,
         length_bias=config.length_bias,
@@ -292,10 +379,10 @@ def annotate(
 
 
 def written(
-    prompts: Sequence[str], K: int, task: TextTask, policy: nn.Module, tokenizer: Tokenizer,
-    *, seed: int,
+    prompts: Sequence[str], K: int, policy: nn.Module, tokenizer: Tokenizer,
+    *, cap: int, seed: int,
 ) -> Groups:  # fmt: skip
-    """K completions of each prompt."""
+    """K completions of each prompt, of `cap` tokens at most."""
     import torch
 
     from prefrl.language.evaluate import sample
@@ -306,7 +393,7 @@ def written(
         [prompt for prompt in prompts for _ in range(K)],
         tokenizer=tokenizer,
         sampling=Sampling(temperature=1.0, never_said=tokenizer.never_said),
-        max_completion=task.max_completion,
+        max_completion=cap,
         generator=torch.Generator().manual_seed(seed),
     ).completions
     return [(prompt, said[i * K : (i + 1) * K]) for i, prompt in enumerate(prompts)]
@@ -314,9 +401,12 @@ def written(
 
 def reference_texts(
     config: Any, policy: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str],
-    limits: Limits,
+    *, cap: int,
 ) -> Any:  # fmt: skip
-    """Completions of the SFT model, the prompts in turn; `config` says how many, and the seed."""
+    """Completions of the SFT model, of `cap` tokens at most, the prompts in turn.
+
+    `config` says how many, and the seed.
+    """
     import torch
 
     from prefrl.language.evaluate import sample
@@ -327,6 +417,6 @@ def reference_texts(
         [prompts[i % len(prompts)] for i in range(config.reference_samples)],
         tokenizer=tokenizer,
         sampling=Sampling(temperature=1.0, never_said=tokenizer.never_said),
-        max_completion=limits.max_completion,
+        max_completion=cap,
         generator=torch.Generator().manual_seed(config.optim.seed + 1),
     ).texts

@@ -18,7 +18,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_labels import AnnotatorConfig, ask_about, open_store, reference_texts
+from prefrl.commands.lm_labels import (
+    AnnotatorConfig,
+    Questions,
+    ask_about,
+    open_store,
+    reference_texts,
+)
 from prefrl.commands.lm_policy import Diary, check_batch, conclude, draw
 from prefrl.commands.lm_ppo import Judgement
 from prefrl.commands.lm_source import (
@@ -27,6 +33,7 @@ from prefrl.commands.lm_source import (
     fingerprint,
     limits_for,
     load_policy,
+    task_or_data,
 )
 from prefrl.commands.lm_stage import default_directory, finished, read_settings
 from prefrl.errors import UserError, refuse_idle
@@ -41,7 +48,6 @@ if TYPE_CHECKING:
     from prefrl.feedback import FeedbackStore
     from prefrl.language.records import TextLabel
     from prefrl.language.reward import TextRewardModel
-    from prefrl.language.tasks import TextTask
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.language.trainer import LanguageTrainer
     from prefrl.loop.rundir import RunDir
@@ -65,6 +71,8 @@ class OnlineConfig:
     checkpoint by path or name."""
     task: str = ""
     """A task that needs no download: reviews, docstrings."""
+    data: Path | None = None
+    """Prompts of your own, on which people answer: JSON lines or Parquet with a column prompt."""
     rounds: int = 4
     """How often the policy as it is is asked about; the first round is about the SFT model."""
     annotator: AnnotatorConfig = field(default_factory=lambda: AnnotatorConfig(labels=500))
@@ -86,6 +94,8 @@ class OnlineConfig:
     """Updates."""
     offline: bool = False
     """Fetch nothing; checkpoints must be on this machine."""
+    limits: Limits = field(default_factory=Limits)
+    """Of data; a task has its own."""
     lm: LanguageConfig = field(default_factory=LanguageConfig)
 
     def __post_init__(self) -> None:
@@ -133,32 +143,39 @@ class OnlineArgs(OnlineConfig):
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then learn."""
     config, out = read_settings(OnlineConfig, OnlineArgs, args, prog=prog)
-    if not config.model or not config.task:
-        raise UserError(f"wanted `{prog} --model RUN --task NAME`")
-    online(config, out or default_directory("online", config.task))
+    if not config.model:
+        raise UserError(f"wanted `{prog} --model RUN --task NAME`, or --data FILE")
+    online(config, out or default_directory("online", config.task or str(config.data)))
 
 
 def online(config: OnlineConfig, out: Path) -> None:
     """One run, begun or resumed."""
-    from prefrl.language.tasks import find_text_task
+    from prefrl.language.models import check_room
     from prefrl.loop.hardware import set_threads
     from prefrl.loop.rundir import RunDir, RunLock
 
-    task = find_text_task(config.task)
+    task = task_or_data(config.task, config.data)
     config = replace(config, lm=config.lm.of_task(task))
     config.annotator.check_task(task)
-    limits = limits_for(Limits(), task)
+    limits = limits_for(config.limits, task, written=True)
     set_threads(config.threads)
     model, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(model, limits)
-    inputs = {"model": fingerprint(model)}
+    if task is not None:
+        about = Questions.of_task(task)
+    else:
+        assert config.data is not None
+        read = Questions.read(config.data, tokenizer, config.limits)
+        about = replace(read, max_completion=config.lm.cap)
+    check_room(model, tokenizer, about.prompts, cap=config.lm.cap, name="model")
+    inputs = {"model": fingerprint(model), "prompts": fingerprint(about.prompts)}
     run = RunDir.prepare(out, config)
     if finished(run):
         return
     with RunLock(run):
         check_inputs(run, inputs)
-        with open_store(run, task, seed=config.seed) as store:
-            Online(config, run, task, model, tokenizer, store, limits).learn()
+        with open_store(run, about.name, seed=config.seed) as store:
+            Online(config, run, about, model, tokenizer, store, limits).learn()
 
 
 class Online:
@@ -174,13 +191,13 @@ class Online:
         self,
         config: OnlineConfig,
         run: RunDir,
-        task: TextTask,
+        about: Questions,
         model: nn.Module,
         tokenizer: Tokenizer,
         store: FeedbackStore,
         limits: Limits,
     ) -> None:
-        self.config, self.run, self.task, self.store = config, run, task, store
+        self.config, self.run, self.about, self.store = config, run, about, store
         self.tokenizer, self.limits = tokenizer, limits
         self.sft, self.policy = copy.deepcopy(model), model
 
@@ -200,7 +217,8 @@ class Online:
                         of = self._round(trainer.step)
                         trainer.save(self.run.checkpoints)  # people may take their time
                         judge = self._judge(self._reward_model(of, trainer.policy.model))
-                    batch = trainer.collect(draw(self.task.prompts, self.config, step=trainer.step))
+                    prompts = draw(self.about.prompts, self.config, step=trainer.step)
+                    batch = trainer.collect(prompts)
                     figures = trainer.update(batch, judge.scores(batch)) | judge.hidden(batch)
                     figures |= {"lm/round": of, "feedback/labels": self.store.counts()["labels"]}
                     diary.write(figures, tokens=int(batch.rollout.mask.sum()))
@@ -237,7 +255,7 @@ class Online:
         ask_about(
             self.store,
             self.config.annotator,
-            self.task,
+            self.about,
             policy,
             self.tokenizer,
             count=self.config.labels(round),
@@ -275,8 +293,8 @@ class Online:
             made, encode_labels(labels, self.tokenizer, limits=self.limits), self.config.optim
         )
         if self.config.reward.normalise:
-            about: Any = (self.sft, self.tokenizer, list(self.task.prompts), self.limits)
-            made.normalise_on(reference_texts(self.config, *about))
+            about: Any = (self.config, self.sft, self.tokenizer, self.about.prompts)
+            made.normalise_on(reference_texts(*about, cap=self.about.max_completion))
         temporary = path.with_name(f".{path.name}.part")
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -287,7 +305,7 @@ class Online:
     # ---- parts ------------------------------------------------------------------------
 
     def _judge(self, learned: TextRewardModel) -> Judgement:
-        return Judgement(learned=learned, tokenizer=None, task=self.task)
+        return Judgement(learned=learned, tokenizer=None, gold=self.about.gold)
 
     def _trainer(self, learned: TextRewardModel) -> LanguageTrainer:
         from prefrl.language.trainer import LanguageTrainer
@@ -300,12 +318,12 @@ class Online:
             seed=self.config.seed,
             critic=self._judge(learned).critic() if config.critic == "separate" else None,
         )
-        trainer.check_room(self.task.prompts)
+        trainer.check_room(self.about.prompts)  # the critic too
         return trainer
 
     def _draw(self) -> None:
         from prefrl.commands.lm_pictures import draw_stage
 
-        title = f"Online · {self.config.task} · {self.config.rounds} rounds"
+        title = f"Online · {self.about.name} · {self.config.rounds} rounds"
         title += f" · beta {self.config.lm.beta:g} · seed {self.config.seed}"
         log.info("curves: %s", draw_stage(self.run, PANELS, title=title))

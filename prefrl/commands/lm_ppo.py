@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from prefrl.language.models import ScalarModel
     from prefrl.language.reward import TextRewardModel
-    from prefrl.language.tasks import TextTask
+    from prefrl.language.tasks import Gold, TextTask
     from prefrl.language.terms import TextExperience
     from prefrl.language.tokenizer import Tokenizer
     from prefrl.language.trainer import LanguageTrainer
@@ -192,7 +192,8 @@ class Judgement:
     learned: TextRewardModel | None
     tokenizer: Tokenizer | None
     """The reward model's, where it is another than the policy's."""
-    task: TextTask | None
+    gold: Gold | None
+    """A task's, for metrics, and as the baseline."""
 
     @classmethod
     def of(cls, config: LmPPOConfig, task: TextTask | None, tokenizer: Tokenizer) -> Judgement:
@@ -207,7 +208,7 @@ class Judgement:
         if config.reward == GOLD:
             if task is None:
                 raise UserError("reward: got 'gold' without --task; only tasks have a gold reward")
-            return cls(learned=None, tokenizer=None, task=task)
+            return cls(learned=None, tokenizer=None, gold=task.gold)
         where = model_in(config.reward)
         reads = load_tokenizer(where, offline=config.offline)
         same = reads.backend.get_vocab() == tokenizer.backend.get_vocab() and (
@@ -218,7 +219,7 @@ class Judgement:
         return cls(
             learned=load_text_reward(Path(where)),
             tokenizer=None if same else reads,
-            task=task,
+            gold=None if task is None else task.gold,
         )
 
     def check_room(self, tokenizer: Tokenizer, prompts: list[str], *, cap: int) -> None:
@@ -246,7 +247,8 @@ class Judgement:
         from prefrl.language.reward import score_texts
 
         if self.learned is None:
-            return list(self.gold(batch))
+            assert self.gold is not None
+            return self.worth(batch, self.gold)
         if self.tokenizer is None:
             return self.learned.score(batch.rollout.inputs)  # type: ignore[arg-type]
         ended = batch.ended.tolist()
@@ -257,17 +259,16 @@ class Judgement:
         texts = list(zip(batch.prompts, completions, strict=True))
         return score_texts(self.learned, self.tokenizer, texts)
 
-    def gold(self, batch: TextExperience) -> list[float]:
-        """[B]"""
-        assert self.task is not None
+    def worth(self, batch: TextExperience, gold: Gold) -> list[float]:
+        """[B] what completions are worth."""
         rows = zip(batch.prompts, batch.completions, batch.ended.tolist(), strict=True)
-        return [self.task.gold(*row) for row in rows]
+        return [gold(*row) for row in rows]
 
     def hidden(self, batch: TextExperience) -> dict[str, float]:
         """The gold reward beside the learned one, for metrics only."""
-        if self.task is None:
+        if self.gold is None:
             return {}
-        gold = self.gold(batch)
+        gold = self.worth(batch, self.gold)
         return {"lm/gold": sum(gold) / len(gold)}
 
     def critic(self) -> ScalarModel | None:

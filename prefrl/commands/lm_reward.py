@@ -9,6 +9,7 @@ from prefrl.commands.lm_labels import (
     AnnotatorConfig,
     labels_for,
     reference_texts,
+    source_of,
     task_of_labels,
 )
 from prefrl.commands.lm_source import check_positions, fingerprint, limits_for, load_policy
@@ -44,6 +45,9 @@ class RewardStageConfig:
     """The SFT model: a run of `prefrl lm sft`, or a checkpoint by path or name."""
     task: str = ""
     """A task whose completions are written and annotated here: reviews, docstrings."""
+    prompts: Path | None = None
+    """Prompts of your own, whose completions are written here, and people judge: JSON lines or
+    Parquet with a column prompt."""
     data: Path | None = None
     """Labels: JSON lines or Parquet with prompt, chosen, rejected, or rankings, or ratings."""
     store: Path | None = None
@@ -59,11 +63,11 @@ class RewardStageConfig:
     checkpoint_every: int = 200
     """Steps."""
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
-    """Of a task."""
+    """Of a task, or of prompts."""
     reward: TextRewardConfig = field(default_factory=TextRewardConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-3, batch=64, epochs=4))
     limits: Limits = field(default_factory=Limits)
-    """Of data and stores; a task has its own."""
+    """Of prompts, data and stores; a task has its own."""
 
     def __post_init__(self) -> None:
         check_fit(self)
@@ -82,8 +86,7 @@ class RewardArgs(RewardStageConfig):
 def main(args: list[str], *, prog: str) -> None:
     """Read and check everything, then fit."""
     config, out = read_settings(RewardStageConfig, RewardArgs, args, prog=prog)
-    source = config.task or str(config.data or config.store)
-    reward(config, out or default_directory("reward", source))
+    reward(config, out or default_directory("reward", source_of(config)))
 
 
 def reward(config: RewardStageConfig, out: Path) -> None:
@@ -97,8 +100,8 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         member_fits,
     )
 
-    task = task_of_labels(config.task, config.data, config.store, config.annotator)
-    limits = limits_for(config.limits, task)
+    task = task_of_labels(config)
+    limits = limits_for(config.limits, task, written=config.prompts is not None)
     if not config.reward.normalise:
         default = RewardStageConfig().reference_samples
         beside = "reward.normalise off"
@@ -120,7 +123,8 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         made.merge()
         prompts = sorted({label.prompt for label in data.labels})
         np.random.default_rng(config.optim.seed).shuffle(prompts)
-        made.normalise_on(reference_texts(config, policy, tokenizer, prompts, limits))
+        cap = limits.max_completion
+        made.normalise_on(reference_texts(config, policy, tokenizer, prompts, cap=cap))
         made.save(path, tokenizer)
 
     run_stage(

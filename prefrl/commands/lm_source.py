@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +127,20 @@ def task_or_data(task: str, data: Path | None) -> TextTask | None:
     return find_text_task(task) if task else None
 
 
-def limits_for(limits: Limits, task: TextTask | None) -> Limits:
-    """A task knows how long its texts are; the rare one beyond is left out and counted."""
+def limits_for(limits: Limits, task: TextTask | None, *, written: bool = False) -> Limits:
+    """A task knows how long its texts are.
+
+    Of what the model writes here, the rare text that is too long once it is read again is left
+    out and counted.
+
+    Args:
+        written: are texts of `limits` written here?
+    """
     from prefrl.language.encoded import Limits
 
     if task is None:
-        return limits
+        return replace(limits, too_long="drop") if written else limits
     refuse_idle("limits", limits, Limits(), beside=f"the task {task.name}, which has its own")
-
     return Limits(max_prompt=task.max_prompt, max_completion=task.max_completion, too_long="drop")
 
 
@@ -186,8 +192,8 @@ def check_inputs(run: RunDir, inputs: Inputs) -> None:
     changed = [name for name in inputs if began.get(name) != inputs[name]]
     if changed:
         raise UserError(
-            f"{run.path} began with another {changed[0]} than there is now: bring that back to go "
-            "on, or give another --out to begin anew"
+            f"{run.path} began with other inputs than there are now ({changed[0]}): bring those "
+            "back to go on, or give another --out to begin anew"
         )
 
 

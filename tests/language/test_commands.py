@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from prefrl.cli import main
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
-from prefrl.commands.lm_labels import AnnotatorConfig, ask_about
+from prefrl.commands.lm_labels import AnnotatorConfig, Questions, ask_about
 from prefrl.commands.lm_source import model_in
 from prefrl.commands.lm_stage import held_out_split
 from prefrl.errors import UserError
@@ -171,10 +171,11 @@ def test_an_annotator_who_was_cut_short_says_the_same(
 def test_a_rubric_s_probabilities_are_in_the_store(tmp_path: Path) -> None:
     task, how = find_text_task("docstrings"), AnnotatorConfig(rater="rubric")
     better, worse = Completion(text="Return twice the number x."), Completion(text="y " * 20)
+    about = Questions.of_task(task)
     with FeedbackStore.create(tmp_path, task=task.name, seed=0) as store:
         ask(store, [("def double(x):", (better, worse))], step=0)
         reads, policy = task.tokenizer(), torch.nn.Identity()  # nothing is left to write
-        ask_about(store, how, task, policy, reads, count=1, step=0, seed=(0, 0))
+        ask_about(store, how, about, policy, reads, count=1, step=0, seed=(0, 0))
         (label,) = store.labels(after=0)
     assert label.comparison.choice == "first"
     assert 0 < label.comparison.target < 0.5
@@ -268,7 +269,7 @@ def test_a_fit_does_not_go_on_with_another_file(
     stopped_after(2, monkeypatch, command, *about)
     before = (tmp_path / "out" / "metrics.jsonl").read_text()
     rows(data, *texts[::-1])
-    with pytest.raises(UserError, match=r"began with another examples .* another --out"):
+    with pytest.raises(UserError, match=r"began with other inputs .*examples.* another --out"):
         run(command, *about)
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == before
     rows(data, *texts)
@@ -344,7 +345,7 @@ def test_a_fit_does_not_go_on_with_another_model(
     reads = find_text_task("reviews").tokenizer()
     other = new_model("llama", reads, width=16, layers=1, heads=2, positions=32, seed=1)
     save_model(other, reads, model)
-    with pytest.raises(UserError, match=r"began with another model .* another --out"):
+    with pytest.raises(UserError, match=r"began with other inputs .*model.* another --out"):
         run(lm_dpo, *about)
 
 
@@ -424,6 +425,28 @@ def test_best_of_n_and_evaluation_write_what_they_found(
     assert {"gold", "learned", "wins", "length", "held_out_loss"} <= set(found)
     low, high = found["gold_interval"]
     assert low < found["gold"] < high
+
+
+@pytest.mark.parametrize("stage", [lm_reward, lm_dpo])
+def test_people_are_asked_about_prompts_of_one_s_own(tmp_path: Path, stage) -> None:
+    model, _ = untrained(tmp_path)
+    mine = rows(tmp_path / "mine.jsonl", {"prompt": "food is"}, {"prompt": "film " * 20})
+    options = f"{SHORT} --limits.too-long drop --annotator.labels 4 --optim.epochs 1"
+    about = ("--model", model, "--prompts", mine, "--out", tmp_path / "people")
+    with pytest.raises(UserError, match="got annotator, who judges by what a task knows; wanted h"):
+        run(stage, options, *about)
+    assert not (tmp_path / "people").exists()
+    human = f"{options} --annotator.rater human"
+    with pytest.raises(UserError, match="0 of 4 answers are there"):
+        run(stage, human, *about)
+    with FeedbackStore.open(tmp_path / "people") as store:
+        assert {store.prompt(query.id) for query in store.queries()} == {"food is"}
+        assert {segment.true_reward.item() for segment in store.segments()} == {0.0}
+        assert store.task == "mine"
+        for query in store.queries():
+            say(store, query, "first")
+    run(stage, human, *about)
+    assert (tmp_path / "people" / "model").is_dir()
 
 
 @pytest.mark.parametrize("stage", [lm_reward, lm_dpo])
@@ -647,8 +670,9 @@ def test_one_sample_has_no_interval(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_said(sft: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="wanted one source of labels"):
-        run(lm_reward, "--task reviews", "--model", sft, "--store", tmp_path)
+    for other in ("--store", "--prompts"):
+        with pytest.raises(UserError, match="wanted one source of labels"):
+            run(lm_reward, "--task reviews", "--model", sft, other, tmp_path)
     with pytest.raises(UserError, match="a new one, which knows nothing"):
         run(lm_dpo, "--task reviews --model llama")
     data = rows(tmp_path / "d.jsonl", {"prompt": "p", "chosen": "a", "rejected": "b"})

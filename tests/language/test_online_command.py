@@ -115,6 +115,28 @@ def test_people_are_waited_for_in_every_round(sft: Path, tmp_path: Path) -> None
     assert [row["lm/round"] for row in read_metrics(out / "metrics.jsonl")] == [0] * 3 + [1] * 3
 
 
+def test_people_answer_about_prompts_of_one_s_own(sft: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(json.dumps({"prompt": "film is :"}) + "\n")
+    options = QUICK.replace("--task reviews", f"--data {mine}").split()
+    options += ["--limits.max-prompt", "8", "--limits.max-completion", "20", "--rounds", "1"]
+    out = tmp_path / "out"
+    command = [*options, "--annotator.rater", "human", "--model", str(sft), "--out", str(out)]
+    with pytest.raises(UserError, match="13 answers are missing"):
+        lm_online.main(command, prog="prefrl lm online")
+    with FeedbackStore.open(out) as store, Desk(store, rater="ann") as desk:
+        assert store.task == "mine"
+        for one in desk.take(20):
+            desk.submit(one, Comparison(choice="first"), None)
+    lm_online.main(command, prog="prefrl lm online")
+    assert (out / "model").is_dir()
+    assert "lm/gold" not in read_metrics(out / "metrics.jsonl")[-1]
+    mine.write_text(json.dumps({"prompt": "book is :"}) + "\n")
+    (out / "model").rename(tmp_path / "model")
+    with pytest.raises(UserError, match=r"began with other inputs .*prompts"):
+        lm_online.main(command, prog="prefrl lm online")
+
+
 def test_rankings_are_asked_for_too(sft: Path, tmp_path: Path) -> None:
     run(sft, tmp_path / "k", "--annotator.completions", "4", "--lm.updates", "3")
     with FeedbackStore.open(tmp_path / "k") as store:
@@ -137,6 +159,7 @@ def test_rounds_share_updates_and_labels() -> None:
         ("--reward.no-normalise", "reference_samples: got 8, with reward.normalise off"),
         ("--lm.shard", "lm.shard: got it, but this stage is of one process"),
         ("--lm.pretraining .1", "lm.pretraining: got a weight"),
+        ("--lm.max-tokens 63", "model: got 64 positions, wanted"),
         ("--seed -1", "seed: got -1, wanted 0 or more"),
         ("--device gpu", "device: got 'gpu', wanted auto"),
     ],

@@ -122,7 +122,7 @@ def test_a_run_does_not_go_on_with_other_inputs(
     else:
         file = next((tmp_path / {"model": "sft"}.get(what, what)).rglob("*.safetensors"))
         save_file({k: v + 1 for k, v in load_file(file).items()}, file, {"format": "pt"})
-    with pytest.raises(UserError, match=f"began with another {what} than there is now"):
+    with pytest.raises(UserError, match=f"began with other inputs than there are now .{what}"):
         lm_ppo.main(command, prog="prefrl lm ppo")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from prefrl.agents.policy import PolicyConfig
-from prefrl.errors import UserError
+from prefrl.errors import UserError, plain_toml
 from prefrl.ppo import PPOConfig
 from prefrl.rewards import RewardConfig
 
@@ -257,13 +256,9 @@ def read_settings(path: Path, cls: type[T]) -> T:
     Raises:
         UserError: unreadable, or not the settings of a run.
     """
-    try:
-        data = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: is {path.parent} a run directory?") from error
-    return from_dict(cls, data)
+    if not path.is_file():
+        raise UserError(f"{path} not found: is {path.parent} a run directory?")
+    return from_dict(cls, plain_toml(path))
 
 
 def differences(old: Any, new: Any) -> list[str]:

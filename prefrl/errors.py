@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
 
 class UserError(ValueError):
@@ -37,3 +40,17 @@ def refuse_idle(name: str, given: object, default: object, *, beside: str) -> No
             refuse_idle(f"{name}.{one.name}", *inside, beside=beside)
     elif given != default:
         raise UserError(f"{name}: got {given}, with {beside}: it has no effect")
+
+
+def plain_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        UserError: it is none, or cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -78,7 +78,7 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--model.updates-per-label", "-1"], "wanted 0 or more"),
         (["train", "prefrl/Dot-v0", "--resume"], "name its directory with --out DIR"),
         (["train", "--resume", "--out", "gone"], "gone is not a run directory"),
-        (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "--config gone.toml cannot be read"),
+        (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "gone.toml cannot be read"),
         (["eval", "gone"], "gone is not a run directory"),
         (["eval"], "Missing from prefrl eval: RUN"),
         (["fit"], "no run: wanted `prefrl fit RUN`"),

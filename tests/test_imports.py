@@ -61,7 +61,7 @@ ONLY_IN = {
     "transformers": ("prefrl.language",),
     "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
     "ale_py": ("envs", "benchmarks"),
-    "pyarrow": ("prefrl.feedback.files", "prefrl.language.data"),
+    "pyarrow": ("prefrl.feedback.files", "prefrl.language.rows"),
 }
 """Package -> the modules that may import it, at the top or inside a function."""
 WITHOUT_TORCH = ("prefrl.feedback", "clip_viewer", "envs", "prefrl.errors")

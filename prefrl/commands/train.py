@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from tyro.conf import Positional
 
 from prefrl.commands.parse import parse
 from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
-from prefrl.errors import UserError
+from prefrl.errors import UserError, plain_toml
 from prefrl.loop.rundir import RunDir
 
 NAMES = [field.name for field in dataclasses.fields(TrainConfig)]
@@ -85,12 +84,7 @@ def _read_changes(path: Path | None, *, task: str) -> dict[str, Any]:
     """The settings in a TOML file; one of another task is refused."""
     if path is None:
         return {}
-    try:
-        changes = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise UserError(f"--config {path} cannot be read: {error.strerror}") from None
+    changes = plain_toml(path)
     if changes.get("task", task) != task:
         raise UserError(f"--config {path} is for {changes['task']!r}, not {task!r}")
     return changes

@@ -21,9 +21,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from prefrl.errors import UserError, nearest
+from prefrl.errors import UserError
 from prefrl.feedback import Ranking, Rating
 from prefrl.language.records import (
     Completion,
@@ -32,13 +32,11 @@ from prefrl.language.records import (
     TextLabel,
     Thumb,
 )
+from prefrl.language.rows import Row, Source, by_row, converted
 from prefrl.language.tokenizer import Tokenizer
 
-Row = Mapping[str, Any]
-Source = str | Path | Iterable[Row]
 Template = Callable[[Sequence[Mapping[str, str]]], str]
 """Messages -> the text of a prompt, ready for an answer."""
-T = TypeVar("T")
 
 DEMONSTRATIONS = (("prompt", "completion"), ("messages",))
 LABELS = (
@@ -69,7 +67,7 @@ def read_demonstrations(source: Source, *, template: Template | None = None) -> 
         prompt = _prompt(row["prompt"], template)
         return [Demonstration(prompt=prompt, completion=_completion(row, "completion"))]
 
-    return _converted(source, DEMONSTRATIONS, one)
+    return converted(source, DEMONSTRATIONS, one)
 
 
 def read_labels(source: Source, *, template: Template | None = None) -> list[TextLabel]:
@@ -86,7 +84,7 @@ def read_labels(source: Source, *, template: Template | None = None) -> list[Tex
             return [_ranking(prompt, row, rater)]
         return [_rating(prompt, row, rater)]
 
-    return _converted(source, LABELS, one)
+    return converted(source, LABELS, one)
 
 
 def read_thumbs(source: Source, *, template: Template | None = None) -> list[Thumb]:
@@ -112,7 +110,7 @@ def read_thumb_rows(source: Source, *, template: Template | None = None) -> list
         prompt = _prompt(row["prompt"], template)
         return [Thumb(prompt=prompt, completion=completion, good=row["label"])]
 
-    return _by_row(source, THUMBS, one)
+    return by_row(source, THUMBS, one)
 
 
 def read_completions(
@@ -124,7 +122,7 @@ def read_completions(
         text, ended = _completion(row, "completion"), _ended(row, "ended")
         return [(_prompt(row["prompt"], template), Completion(text=text, ended=ended))]
 
-    return _converted(source, (("prompt", "completion"),), one)
+    return converted(source, (("prompt", "completion"),), one)
 
 
 def read_prompts(source: Source, *, template: Template | None = None) -> list[str]:
@@ -136,7 +134,7 @@ def read_prompts(source: Source, *, template: Template | None = None) -> list[st
             return [_prompt(messages[:-1] if _is_answer(messages) else messages, template)]
         return [_prompt(row["prompt"], template)]
 
-    return _converted(source, PROMPTS, one)
+    return converted(source, PROMPTS, one)
 
 
 def chat_template(tokenizer: Tokenizer) -> Template:
@@ -166,24 +164,6 @@ def chat_template(tokenizer: Tokenizer) -> Template:
     return fill
 
 
-def rows_of(source: Source) -> Iterable[Row]:
-    """The rows of a JSON-lines or Parquet file, or of a dataset.
-
-    Raises:
-        UserError: no such file, another kind of file, or a line that is no JSON object.
-    """
-    if not isinstance(source, str | Path):
-        return source
-    path = Path(source)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; wanted .jsonl or .parquet")
-    if path.suffix in (".jsonl", ".json"):
-        return _json_lines(path)
-    if path.suffix == ".parquet":
-        return _parquet(path)
-    raise UserError(f"{path}: got {path.suffix or 'no suffix'}, wanted .jsonl or .parquet")
-
-
 def write_labels(path: Path, labels: Iterable[TextLabel]) -> None:
     """JSON lines that `read_labels` reads; a preference of one half is kept as one."""
     path.write_text("".join(json.dumps(label_row(label)) + "\n" for label in labels))
@@ -207,84 +187,6 @@ def label_row(label: TextLabel) -> dict[str, Any]:
     soft = {"probability": max(second, 1 - second)} if 0 < second < 1 else {}
     ends = dict(zip(("chosen_ended", "rejected_ended"), ended[::step], strict=True)) if cut else {}
     return {**about, "chosen": chosen, "rejected": rejected, **soft, **ends}
-
-
-def _json_lines(path: Path) -> list[Row]:
-    rows: list[Row] = []
-    for number, read in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not read.strip():
-            continue
-        try:
-            line = read.decode()
-            row = json.loads(line)
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}, line {number}: got the byte 0x{read[error.start]:02x}, wanted UTF-8"
-            ) from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: got {line[:40]!r}, wanted a JSON object")
-        rows.append(row)
-    return rows
-
-
-def _parquet(path: Path) -> list[Row]:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
-    try:
-        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: not Parquet ({error})") from error
-    return rows
-
-
-def _converted(
-    source: Source, columns: Sequence[tuple[str, ...]], one: Callable[[Row], list[T]]
-) -> list[T]:
-    return [example for row in _by_row(source, columns, one) for example in row]
-
-
-def _by_row(
-    source: Source, columns: Sequence[tuple[str, ...]], one: Callable[[Row], list[T]]
-) -> list[list[T]]:
-    """All rows through `one`, whose complaints get the row's number."""
-    where = source if isinstance(source, str | Path) else "the dataset"
-    found: list[list[T]] = []
-    if isinstance(source, Mapping):
-        raise UserError(
-            f"the dataset: got a mapping of {', '.join(map(str, source))}; wanted one of its parts"
-        )
-    for number, row in enumerate(rows_of(source)):
-        if not isinstance(row, Mapping):
-            raise UserError(
-                f"{where}, row {number}: got {type(row).__name__}, wanted columns by name"
-            )
-        present = {k: v for k, v in row.items() if v is not None}
-        if not any(set(wanted) <= set(present) for wanted in columns):
-            raise UserError(f"{where}, row {number}: {_wrong_columns(present, columns)}")
-        try:
-            found.append(one(present))
-        except UserError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{where}, row {number}: {error}") from error
-    if not found:
-        raise UserError(f"{where}: got no rows, wanted at least one")
-    return found
-
-
-def _wrong_columns(row: Row, columns: Sequence[tuple[str, ...]]) -> str:
-    best = max(columns, key=lambda wanted: (len(set(wanted) & set(row)), -len(wanted)))
-    missing = [name for name in best if name not in row]
-    hint = nearest(missing[0], row)
-    alternatives = "; or ".join(", ".join(wanted) for wanted in columns)
-    return (
-        f"got columns {', '.join(sorted(row)) or 'none'}; wanted {alternatives}"
-        f"{f' ({missing[0]}: ' + hint + ')' if hint else ''}"
-    )
 
 
 def _prompt(value: Any, template: Template | None) -> str:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from prefrl.errors import UserError
+from prefrl.errors import UserError, plain_toml
 from prefrl.language.models import next_token_logp, read
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tasks.annotator import sigmoid
@@ -122,12 +121,7 @@ def read_constitution(path: Path) -> tuple[Principle, ...]:
     Raises:
         UserError: no such file, not TOML, or a principle that is none.
     """
-    try:
-        read = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    read = plain_toml(path)
     rows = read.get("principle")
     if set(read) != {"principle"} or not isinstance(rows, list) or not rows:
         got = ", ".join(read) or "nothing"

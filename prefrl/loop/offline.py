@@ -8,7 +8,6 @@ written, so it can be stopped and goes on, to the same weights as if it had not 
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prefrl.config import EnvConfig, differences, from_dict, write_toml
-from prefrl.errors import UserError, nearest
+from prefrl.errors import UserError, nearest, plain_toml
 from prefrl.feedback import FeedbackStore, Label, Segment
 from prefrl.loop.checkpoint import (
     below,
@@ -202,11 +201,7 @@ def read_fit(directory: Path) -> FitConfig:
     Raises:
         UserError: they are not readable.
     """
-    path = directory / SETTINGS
-    try:
-        return from_dict(FitConfig, tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
+    return from_dict(FitConfig, plain_toml(directory / SETTINGS))
 
 
 def chosen_labels(

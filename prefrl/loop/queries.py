@@ -101,7 +101,8 @@ def best_groups(
     if not len(groups):
         return groups, np.zeros(0)
     appearing, rows = np.unique(groups, return_inverse=True)
-    returns = model.segment_returns([pool[i] for i in appearing])  # [E, appearing]
+    seen = [pool[i] for i in appearing]
+    returns = model.segment_returns(seen, stride=model.config.stride)  # [E, appearing]
     index = torch.from_numpy(rows.reshape(groups.shape)).to(returns.device)
     priority = priority_of(returns, index).cpu().numpy()
     best = np.argsort(-priority, kind="stable")[: count * spread]

@@ -147,7 +147,7 @@ class Run:
         self.fitter = RewardFitter(
             self.model, self.bank, config.model, generator=self.generators["fit"]
         )
-        learned: RewardTerm[Experience] = LearnedReward(self.model)
+        learned: RewardTerm[Experience] = LearnedReward(self.model, every=config.model.score_every)
         self.terms = [learned if config.reward == "learned" else TrueReward()]
 
     # ---- the schedule -----------------------------------------------------------------

@@ -42,6 +42,9 @@ class RewardConfig:
     stride: int = 1
     """Fit on every so-manieth step of a segment, from a random first one: cheaper, and right
     where neighbouring steps are alike; where they are not, rewards come out too small."""
+    score_every: int = 1
+    """Reward every so-manieth step of a rollout by the model, and those between on the line
+    between their neighbours: cheaper, under the same condition."""
     updates_per_label: float = 1.0
     """Gradient steps for every new label: more fits better and overfits sooner."""
     pretrain_epochs: float = 20.0
@@ -72,7 +75,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "members", "lr", "batch", "stride", "pretrain_epochs", "l2_rate",
+            "members", "lr", "batch", "stride", "score_every", "pretrain_epochs", "l2_rate",
             "keep", "scale", "normaliser_segments",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
@@ -172,14 +175,21 @@ class RewardModel:
         """Learned reward of segments of one length: [B, T]."""
         return self.score_steps(*self._tensors(segments))
 
-    def segment_returns(self, segments: Sequence[Segment]) -> Tensor:
-        """Raw return of each segment under each member: [E, B], for likelihoods."""
-        some = max(CHUNK // len(segments[0].actions), 1)  # stacked pixels of all are gigabytes
+    def segment_returns(self, segments: Sequence[Segment], *, stride: int = 1) -> Tensor:
+        """Raw return of each segment under each member: [E, B], for likelihoods.
+
+        Args:
+            stride: read from every so-manieth step, and scaled up to all.
+        """
+        steps = len(segments[0].actions)
+        read = slice(min(stride // 2, steps - 1), None, stride)
+        some = max(CHUNK // steps, 1)  # stacked pixels of all are gigabytes
         returns = []
         for start in range(0, len(segments), some):
-            observation, action = self._tensors(segments[start : start + some])
+            whole = self._tensors(segments[start : start + some])
+            observation, action = (x[:, read] for x in whole)
             raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
-            returns.append(raw.view(len(raw), *action.shape[:2]).sum(-1))
+            returns.append(raw.view(len(raw), *action.shape[:2]).mean(-1) * steps)
         return torch.cat(returns, dim=1)
 
     def normalise_on(self, observation: Tensor, action: Tensor) -> None:

@@ -37,10 +37,12 @@ def pool(size: int) -> list[Segment]:
 def ensemble(returns: list[list[float]], *, fitted: bool = True) -> Any:
     """A model with these raw returns [E, S]; it knows a segment by its t0."""
 
-    def segment_returns(segments: list[Segment]) -> torch.Tensor:
+    def segment_returns(segments: list[Segment], *, stride: int) -> torch.Tensor:
+        assert stride == 3
         return torch.tensor(returns)[:, [s.provenance.t0 for s in segments]]
 
-    return SimpleNamespace(fitted=fitted, segment_returns=segment_returns)
+    config = SimpleNamespace(stride=3)
+    return SimpleNamespace(fitted=fitted, segment_returns=segment_returns, config=config)
 
 
 def choose(

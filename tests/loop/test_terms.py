@@ -72,3 +72,20 @@ def test_the_learned_reward_reads_observations_and_actions_never_the_score() -> 
     term = LearnedReward(model)  # type: ignore[arg-type]
     calm, wild = experience([0.0, 0.0]), experience([9e9, -9e9])
     assert term(calm).tolist() == term(wild).tolist() == [[0.0, 11.0]]
+
+
+@pytest.mark.parametrize(("T", "asked"), [(5, [0, 2, 4]), (6, [0, 2, 4, 5]), (2, [0, 1]), (1, [0])])
+def test_between_the_steps_that_are_asked_about_rewards_lie_on_lines(
+    T: int, asked: list[int]
+) -> None:
+    seen: list[int] = []
+
+    def score_steps(observation: Tensor, action: Tensor) -> Tensor:
+        seen.extend(observation.flatten().int().tolist())
+        return observation.squeeze(-1).square()
+
+    term = LearnedReward(SimpleNamespace(score_steps=score_steps), every=2)  # type: ignore[arg-type]
+    (got,) = term(experience([0.0] * T)).tolist()
+    assert seen == asked
+    wanted = np.interp(range(T), asked, [t * t for t in asked])
+    assert got == pytest.approx(wanted.tolist())

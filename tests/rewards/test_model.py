@@ -156,6 +156,10 @@ def test_segment_returns_sum_the_raw_output_of_each_member() -> None:
     got = made.segment_returns([states(1.0, 2.0), states(3.0, 4.0)])
     raw = made.members(torch.tensor([[1.0], [2.0], [3.0], [4.0]]), torch.zeros(4, 1))
     torch.testing.assert_close(got, torch.stack([raw[:, :2].sum(1), raw[:, 2:].sum(1)], 1))
+    half = made.segment_returns([states(1.0, 2.0), states(3.0, 4.0)], stride=2)
+    torch.testing.assert_close(half, 2 * raw[:, 1::2])  # from the second of each two
+    alone = made.segment_returns([states(1.0, 2.0)], stride=9)
+    torch.testing.assert_close(alone, 2 * raw[:, 1:2])
 
 
 def test_rewards_are_linear_in_the_hidden_units() -> None:

@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_labels import AnnotatorConfig, labels_for, source_of, task_of_labels
-from prefrl.commands.lm_source import check_positions, fingerprint, limits_for, load_policy
+from prefrl.commands.lm_labels import (
+    AnnotatorConfig,
+    labels_for,
+    limits_of,
+    source_of,
+    task_of_labels,
+)
+from prefrl.commands.lm_source import check_positions, fingerprint, load_policy
 from prefrl.commands.lm_stage import (
     adapters_on,
     began_with,
     check_fit,
     default_directory,
+    finished_there,
     held_out_figures,
     held_out_split,
     read_settings,
@@ -68,6 +75,11 @@ class DpoStageConfig:
 
     def __post_init__(self) -> None:
         check_fit(self)
+        if self.annotator.completions == 1 and not self.annotator.edit:
+            raise UserError(
+                "annotator.completions: got 1, a rating, to which a direct method cannot be "
+                "fitted; wanted 2 or more, or --annotator.edit"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +102,10 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     from prefrl.language.models import autocast, save_model
     from prefrl.language.optimise import Fit
 
+    if finished_there(out, config):
+        return
     task = task_of_labels(config)
-    limits = limits_for(config.limits, task, written=config.prompts is not None)
+    limits = limits_of(config, task)
     policy, tokenizer = load_policy(config.model, device=config.device, offline=config.offline)
     check_positions(policy, limits)
     inputs = {"model": fingerprint(policy)}

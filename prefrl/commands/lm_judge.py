@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class JudgeArgs:
     writes; of each prompt the first with the second, the third with the fourth, and so on."""
     store: Path | None = None
     """Instead of a file: a run whose comparisons of texts are open. The answers lie in its store,
-    under the name of the model's folder."""
+    under the name of the model's folder and 8 digits that stand for what it judges by."""
     answered: bool = False
     """Of a store also what others have answered: to see in `prefrl raters` how well they agree."""
     seed: int = 0
@@ -68,6 +69,8 @@ def main(args: list[str], *, prog: str) -> None:
     given = parse(JudgeArgs, args, prog=prog, default=JudgeArgs())
     wanted = ("model", "constitution", *(() if given.store else ("data", "out")))
     missing = [name for name in wanted if not getattr(given, name)]
+    if given.store is None and {"data", "out"} <= set(missing):
+        raise UserError("wanted --data FILE and --out FILE, or --store RUN with open comparisons")
     if missing:
         raise UserError(f"{missing[0]}: wanted --{missing[0]}; see `{prog} --help`")
     if given.store is not None:
@@ -87,17 +90,23 @@ def judge_store(given: JudgeArgs, run: Path) -> None:
 
     with FeedbackStore.open(run) as store:
         asked, _ = _judge(given)
-        todo = unjudged(store, asked.name, answered=given.answered)
-        progress, done = ProgressLine(len(todo), step=0, unit="pairs"), 0
+        todo, outcomes = unjudged(store, asked.name, answered=given.answered), Counter[str]()
+        progress = ProgressLine(len(todo), step=0, unit="pairs")
         try:
             with Stop().on_signals() as stop:
-                while done < len(todo) and not stop.asked:
-                    judge_query(store, asked, todo[done])
-                    done += 1
-                    progress.update(done, {})
+                for number, query in enumerate(todo, 1):
+                    if stop.asked:
+                        break
+                    said = judge_query(store, asked, query, answered=given.answered)
+                    outcomes[said or "left to others"] += 1
+                    progress.update(number, {})
         finally:
             progress.close()
-    log.info("%s: %s has answered %d of %d comparisons", run, asked.name, done, len(todo))
+    if not todo:
+        log.info("%s: no comparison that %s has to answer", run, asked.name)
+        return
+    found = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
+    log.info("%s: %s was asked %d comparisons: %s", run, asked.name, len(todo), found or "stopped")
 
 
 def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
@@ -118,20 +127,29 @@ def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
 
 
 def _judge(given: JudgeArgs) -> tuple[Judge, str]:
-    """And its model's fingerprint."""
+    """And its model's fingerprint.
+
+    It is called after the model's folder and what it judges by, so that two judges are never
+    taken for one.
+    """
+    from prefrl.feedback.records import check_name
     from prefrl.language.judge import Judge, LanguageModelBackend, read_constitution
 
     assert given.constitution is not None
     constitution = read_constitution(given.constitution)
     model, tokenizer = load_policy(given.model, device=given.device, offline=given.offline)
+    weights = fingerprint(model)
+    digest = fingerprint([weights, constitution, given.mode, given.seed])
+    name = f"{Path(given.model).resolve().name}-{digest[:8]}"
+    check_name("rater", name)
     judge = Judge(
         backend=LanguageModelBackend(model, tokenizer),
         constitution=constitution,
         mode=given.mode,
         seed=given.seed,
-        name=Path(given.model).name,
+        name=name,
     )
-    return judge, fingerprint(model)
+    return judge, weights
 
 
 def _pairs(data: Path) -> list[Pair]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from prefrl.commands.lm_source import limits_for
 from prefrl.errors import UserError, refuse_idle
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ RATED = "Say how good the text is."
 EDITED = "Correct the text, until you like it better."
 LABELS_THERE = "data or a store, whose labels are there"
 SYNTHETIC = ("temperature", "flips", "length_bias")  # settings of that annotator alone
+
+
+BOOTSTRAPPED = 10  # labels, of which a member sees none once in 20,000 times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,15 @@ class AnnotatorConfig:
     def instructions(self) -> str:
         """What people read."""
         return EDITED if self.edit else RATED if self.completions == 1 else CHOSEN
+
+
+def check_members(members: int, labels: int) -> None:
+    """Raises UserError where one of several, each of which sees a part of them, may see none."""
+    if members > 1 and labels < BOOTSTRAPPED:
+        raise UserError(
+            f"annotator.labels: got {labels}, wanted {BOOTSTRAPPED} or more for {members} members, "
+            "each of which sees a part of them"
+        )
 
 
 class Sources(Protocol):
@@ -208,7 +221,7 @@ def labels_for(
     """
     from prefrl.feedback import FeedbackStore
     from prefrl.language.data import chat_template, read_labels
-    from prefrl.loop.rundir import RunDir
+    from prefrl.loop.rundir import RunDir, RunLock
 
     if config.data is not None:
         return read_labels(config.data, template=chat_template(tokenizer)), None
@@ -224,11 +237,23 @@ def labels_for(
         assert config.prompts is not None
         about = Questions.read(config.prompts, tokenizer, config.limits)
     run, how, seed = RunDir.prepare(out, config), config.annotator, config.optim.seed
-    with open_store(run, about.name, seed=seed) as store:
+    with RunLock(run), open_store(run, about.name, seed=seed) as store:
         if began is None:
             asked: Any = (store, how, about, policy, tokenizer)
             ask_about(*asked, count=how.labels, step=0, seed=(seed, 0))
         return _all_answers(store, run, how.labels, began)
+
+
+def limits_of(config: Sources, task: TextTask | None) -> Limits:
+    """Of the texts: a task's own, also where a store holds its texts; else as given."""
+    from prefrl.feedback import FeedbackStore
+    from prefrl.language.encoded import Limits
+    from prefrl.language.tasks import TASKS
+
+    if config.store is not None and config.limits == Limits():
+        with FeedbackStore.open(config.store) as store:
+            task = TASKS[store.task]() if store.task in TASKS else None
+    return limits_for(config.limits, task, written=config.prompts is not None)
 
 
 def open_store(run: RunDir, name: str, *, seed: int) -> FeedbackStore:
@@ -264,15 +289,15 @@ def ask_about(
     from prefrl.language.forms import ask, asked_at
 
     if not asked_at(store, step):
+        if not store.instructions().version:
+            store.set_instructions(how.instructions)
         chosen = np.random.default_rng(seed).choice(len(about.prompts), size=count)
         prompts = [about.prompts[int(i)] for i in chosen]
         drawn = int(np.random.SeedSequence(seed).generate_state(1)[0])
         cap = about.max_completion
         said = written(prompts, how.completions, policy, tokenizer, cap=cap, seed=drawn)
         ask(store, said, step=step, gold=about.gold, edit=how.edit)
-    if how.rater == "human":
-        store.set_instructions(how.instructions)
-    else:
+    if how.rater != "human":
         assert about.gold is not None, "checked"
         _answer(store, how, about.gold, step=step, seed=seed)
 

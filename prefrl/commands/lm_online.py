@@ -22,6 +22,7 @@ from prefrl.commands.lm_labels import (
     AnnotatorConfig,
     Questions,
     ask_about,
+    check_members,
     open_store,
     reference_texts,
 )
@@ -113,6 +114,7 @@ class OnlineConfig:
                 f"updates and {self.annotator.labels} labels"
             )
         check_batch(self.batch, self.lm)
+        check_members(self.reward.members, self.labels(0))
         if not self.reward.normalise:
             default = next(f.default for f in fields(self) if f.name == "reference_samples")
             beside = "reward.normalise off"
@@ -165,6 +167,11 @@ def online(config: OnlineConfig, out: Path) -> None:
         about = Questions.of_task(task)
     else:
         assert config.data is not None
+        if config.lm.cap > limits.max_completion:
+            raise UserError(
+                f"lm.max_tokens: got {config.lm.cap}, wanted at most {limits.max_completion}, "
+                "limits.max_completion"
+            )
         read = Questions.read(config.data, tokenizer, config.limits)
         about = replace(read, max_completion=config.lm.cap)
     check_room(model, tokenizer, about.prompts, cap=config.lm.cap, name="model")

@@ -7,16 +7,19 @@ from pathlib import Path
 
 from prefrl.commands.lm_labels import (
     AnnotatorConfig,
+    check_members,
     labels_for,
+    limits_of,
     reference_texts,
     source_of,
     task_of_labels,
 )
-from prefrl.commands.lm_source import check_positions, fingerprint, limits_for, load_policy
+from prefrl.commands.lm_source import check_positions, fingerprint, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
     check_fit,
     default_directory,
+    finished_there,
     held_out_figures,
     held_out_split,
     read_settings,
@@ -73,6 +76,7 @@ class RewardStageConfig:
         check_fit(self)
         if self.reference_samples < 2:
             raise UserError(f"reference_samples: got {self.reference_samples}, wanted 2 or more")
+        check_members(self.reward.members, self.annotator.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +104,10 @@ def reward(config: RewardStageConfig, out: Path) -> None:
         member_fits,
     )
 
+    if finished_there(out, config):
+        return
     task = task_of_labels(config)
-    limits = limits_for(config.limits, task, written=config.prompts is not None)
+    limits = limits_of(config, task)
     if not config.reward.normalise:
         default = RewardStageConfig().reference_samples
         beside = "reward.normalise off"

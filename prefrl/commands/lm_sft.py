@@ -17,6 +17,7 @@ from prefrl.commands.lm_stage import (
     adapters_on,
     check_fit,
     default_directory,
+    finished_there,
     held_out_figures,
     held_out_split,
     read_settings,
@@ -93,6 +94,8 @@ def sft(config: SftConfig, out: Path) -> None:
     from prefrl.language.optimise import Fit
     from prefrl.language.sft import SftObjective
 
+    if finished_there(out, config):
+        return
     task = task_or_data(config.task, config.data)
     if task is None:
         default = SftConfig().demonstrations

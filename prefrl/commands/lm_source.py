@@ -185,6 +185,11 @@ def check_inputs(run: RunDir, inputs: Inputs) -> None:
     """
     file = run.path / INPUTS
     if not file.is_file():
+        if any(run.checkpoints.glob("*")):
+            raise UserError(
+                f"{run.path} was begun by an older prefrl, which did not write down with what: go "
+                "on with that one, or give another --out to begin anew"
+            )
         temporary = file.with_suffix(".part")
         temporary.write_text(json.dumps(inputs, indent=2))
         temporary.replace(file)

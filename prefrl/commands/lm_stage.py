@@ -242,7 +242,7 @@ def run_stage(
     title: str,
     inputs: Inputs,
 ) -> None:
-    """Begin the run `out`, go on with it, or see that it is finished.
+    """Begin the run `out`, or go on with it.
 
     Args:
         panels: of the picture, as `draw_stage` reads them.
@@ -257,8 +257,6 @@ def run_stage(
     from prefrl.loop.rundir import RunDir
 
     run = RunDir.prepare(out, config)
-    if finished(run):
-        return
     Stage(
         run=run,
         fits=fits,
@@ -268,6 +266,17 @@ def run_stage(
         picture=lambda run: draw_stage(run, panels, title=f"{title} · seed {config.optim.seed}"),
         inputs=inputs,
     ).execute()
+
+
+def finished_there(out: Path, config: object) -> bool:
+    """Is there the finished run of these settings?
+
+    Raises:
+        UserError: `out` is a run with other settings.
+    """
+    from prefrl.loop.rundir import RunDir
+
+    return (out / "config.toml").is_file() and finished(RunDir.prepare(out, config))
 
 
 def began_with(out: Path, config: object) -> int | None:

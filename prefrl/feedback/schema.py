@@ -116,6 +116,7 @@ LABELS = Schema(
                 row_sha BLOB NOT NULL
             )""",
         ),
+        (),  # answers may hold a probability, which an older prefrl would call malformed
     ),
 )
 

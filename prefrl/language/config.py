@@ -158,9 +158,9 @@ class LanguageConfig:
 
     def of_task(self, task: TextTask | None) -> LanguageConfig:
         """With the length of its texts, where none is given."""
-        if task is None or self.max_tokens is not None:
+        if self.max_tokens is not None:
             return self
-        return replace(self, max_tokens=task.max_completion)
+        return replace(self, max_tokens=TOKENS if task is None else task.max_completion)
 
     @property
     def missing_eos_rule(self) -> MissingEOS:

@@ -8,6 +8,7 @@ its own, preferred over what it corrects. Notes stay with the answers, for peopl
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from itertools import count
@@ -29,9 +30,12 @@ from prefrl.feedback import (
     read_text,
     text_segment,
 )
+from prefrl.feedback.queue import Lease
 from prefrl.language.judge import Judge, Principle
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tasks.task import Gold
+
+LEASE_SECONDS = 600.0  # for an answer of a slow model
 
 
 def ask(
@@ -95,24 +99,45 @@ def unjudged(store: FeedbackStore, rater: str, *, answered: bool = False) -> lis
     """
     mine = {label.query.id for label in store.answers() if label.rater == rater}
     asked = [q for q in store.queries() if q.form == "comparison" and q.purpose == "normal"]
-    now = time.time()
-    return [
-        query
-        for query in asked
-        if query.id not in mine and (answered or store.queue.may_hold(query.id, rater, now=now))
-    ]
+    return [q for q in asked if q.id not in mine and _free(store, q, rater, answered=answered)]
 
 
-def judge_query(store: FeedbackStore, judge: Judge, query: Query) -> Outcome:
-    """Have a judge compare two texts; when this returns the answer is stored."""
-    prompt, (first, second) = _texts(store, query.segments)
-    answer = Answer(
-        id=answer_id(query.id, judge.name),
-        query=query.id,
-        rater=judge.name,
-        reply=Comparison.of(judge(prompt, first, second)),
-    )
-    return store.submit_many([answer])[0]
+def judge_query(
+    store: FeedbackStore, judge: Judge, query: Query, *, answered: bool = False
+) -> Outcome | None:
+    """Have a judge compare two texts; when this returns the answer is stored.
+
+    Nobody else is asked meanwhile. None: somebody holds it, or has answered it by now.
+    """
+    with store.writing(answers=False):
+        if not _free(store, query, judge.name, answered=answered):
+            return None
+        now = time.time()
+        token = secrets.token_hex(16)
+        store.queue.grant(
+            Lease(query=query.id, rater=judge.name, token=token, place=0, granted=now,
+                  expires=now + LEASE_SECONDS)
+        )  # fmt: skip
+    try:
+        prompt, (first, second) = _texts(store, query.segments)
+        answer = Answer(
+            id=answer_id(query.id, judge.name),
+            query=query.id,
+            rater=judge.name,
+            reply=Comparison.of(judge(prompt, first, second)),
+        )
+        return store.submit_many([answer])[0]
+    finally:
+        with store.writing(answers=False):
+            store.queue.drop(query.id, judge.name)
+
+
+def _free(store: FeedbackStore, query: Query, rater: str, *, answered: bool) -> bool:
+    """May this rater answer it, and keep it from nobody?"""
+    if store.queue.is_retired(query.id):
+        return False
+    open_here = store.queue.may_hold(query.id, rater, now=time.time())
+    return open_here or (answered and store.queue.answered(query.id) >= query.need)
 
 
 def settle_edits(store: FeedbackStore) -> int:

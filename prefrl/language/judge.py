@@ -92,11 +92,11 @@ class Judge:
         self, prompt: str, first: Completion, second: Completion, principle: Principle
     ) -> float:
         """P(second preferred) by one principle, both orders averaged."""
-        p = self.backend(prompt, first, second, principle)
-        q = self.backend(prompt, second, first, principle)
+        p = float(self.backend(prompt, first, second, principle))
+        q = float(self.backend(prompt, second, first, principle))
         if not (0 <= p <= 1 and 0 <= q <= 1):
             raise UserError(f"judge {self.name!r}: got {p} and {q}, wanted probabilities")
-        return (p + 1 - q) / 2
+        return 0.5 + (p - q) / 2  # so that equal answers are an exact tie
 
     def label(self, prompt: str, first: Completion, second: Completion) -> TextLabel:
         """A soft label."""

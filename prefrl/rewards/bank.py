@@ -204,8 +204,10 @@ class LabelBank:
         Of comparisons only; the floor of other forms is not known.
         """
         compared = [x.target for x in self._examples.values() if not math.isnan(x.target)]
-        targets = np.array(compared)
-        return float(np.mean(targets == 0.5) * np.log(2)) if len(targets) else 0.0
+        if not compared:
+            return 0.0
+        second = torch.tensor(compared, dtype=torch.float64)
+        return torch.special.entr(torch.stack([second, 1 - second])).sum(0).mean().item()
 
     def _chosen(self, index: Tensor) -> list[_Example]:
         examples = list(self._examples.values())

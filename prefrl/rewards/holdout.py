@@ -32,7 +32,7 @@ class HeldOut:
     difference: Tensor
     """[m] second less first, of comparisons and of the pairs in rankings."""
     target: Tensor
-    """[m] 1 second preferred, 0 first, 0.5 a tie."""
+    """[m] 1 second preferred, 0 first, 0.5 a tie; or a probability."""
     loss: Tensor
     """[n] nats of each label, with the error term."""
     values: Tensor

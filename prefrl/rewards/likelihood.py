@@ -33,7 +33,7 @@ def bradley_terry_loss(difference: Tensor, target: Tensor, *, error: float) -> T
 
     Args:
         difference: [...] return of the second segment minus that of the first.
-        target: [...] 1 second preferred, 0 first, 0.5 a tie.
+        target: [...] 1 second preferred, 0 first, 0.5 a tie; or a probability.
         error: share of answers assumed to be drawn uniformly at random.
 
     Returns:
@@ -66,7 +66,7 @@ def tie_aware_accuracy(difference: Tensor, target: Tensor) -> Tensor:
 
     Args:
         difference: [n] return of the second segment minus that of the first.
-        target: [n] 1, 0 or 0.5.
+        target: [n] 1, 0 or 0.5; or a probability, of which the likelier side is right.
 
     Returns:
         scalar; nan when every comparison is a tie.

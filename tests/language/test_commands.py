@@ -143,10 +143,9 @@ def test_an_annotator_answers_in_the_store_of_the_run(
 ) -> None:
     with FeedbackStore.open(reward) as store:
         assert [x.rater for x in store.labels(after=0)] == ["annotator"] * 40
-    task = find_text_task("reviews")
-    limits = ("--limits.max-prompt", task.max_prompt, "--limits.max-completion")
+        assert store.instructions().text
     about = ("--model", sft, "--store", reward, "--out", tmp_path / "dpo")
-    run(lm_dpo, "--optim.epochs 1 --optim.batch 16", *limits, task.max_completion, *about)
+    run(lm_dpo, "--optim.epochs 1 --optim.batch 16", *about)
     assert (tmp_path / "dpo" / "model").is_dir()
 
 
@@ -342,6 +341,11 @@ def test_a_fit_does_not_go_on_with_another_model(
         tmp_path / "out",
     )
     stopped_after(2, monkeypatch, lm_dpo, *about)
+    began = tmp_path / "out" / "inputs.json"
+    began.rename(tmp_path / "inputs.json")
+    with pytest.raises(UserError, match="was begun by an older prefrl"):
+        run(lm_dpo, *about)
+    (tmp_path / "inputs.json").rename(began)
     reads = find_text_task("reviews").tokenizer()
     other = new_model("llama", reads, width=16, layers=1, heads=2, positions=32, seed=1)
     save_model(other, reads, model)
@@ -440,6 +444,8 @@ def test_people_are_asked_about_prompts_of_one_s_own(tmp_path: Path, stage) -> N
     with pytest.raises(UserError, match="0 of 4 answers are there"):
         run(stage, human, *about)
     with FeedbackStore.open(tmp_path / "people") as store:
+        assert store.instructions().text == "Choose the text that you like better."
+        store.set_instructions("Choose what is kind.")
         assert {store.prompt(query.id) for query in store.queries()} == {"food is"}
         assert {segment.true_reward.item() for segment in store.segments()} == {0.0}
         assert store.task == "mine"
@@ -447,6 +453,8 @@ def test_people_are_asked_about_prompts_of_one_s_own(tmp_path: Path, stage) -> N
             say(store, query, "first")
     run(stage, human, *about)
     assert (tmp_path / "people" / "model").is_dir()
+    with FeedbackStore.open(tmp_path / "people") as store:
+        assert store.instructions().text == "Choose what is kind."
 
 
 @pytest.mark.parametrize("stage", [lm_reward, lm_dpo])
@@ -585,6 +593,8 @@ def test_bad_data_is_refused_before_anything_is_created(
         (lm_reward, "--model x --held-out 1", "held_out: got 1.0, wanted 0 to below 1"),
         (lm_dpo, "--model x --checkpoint-every 0", "checkpoint_every: got 0, wanted 1 or more"),
         (lm_dpo, "--annotator.rater rubric", "got rubric for 2 completions of reviews, wanted"),
+        (lm_dpo, "--annotator.rater human --annotator.completions 1", "got 1, a rating, to which"),
+        (lm_reward, "--reward.members 5 --annotator.labels 9", "labels: got 9, wanted 10 or more"),
         (lm_reward, "--model x --annotator.labels 0", "annotator.labels: got 0, wanted 1 or more"),
         (lm_dpo, "--model x --annotator.completions 7", "annotator.completions: got 7, wanted 2"),
         (lm_reward, "--reference-samples 1", "reference_samples: got 1, wanted 2 or more"),

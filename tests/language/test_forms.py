@@ -154,21 +154,44 @@ def test_a_judge_leaves_what_others_hold_or_have_said_unless_it_is_to_be_compare
     store: FeedbackStore,
 ) -> None:
     pairs = [(f"p{i}", texts("aaa", "b")) for i in range(3)]
-    asked = ask(store, pairs, step=0)
+    (old,) = ask(store, [("old", texts("a", "b"))], step=0)
+    store.retire(older_than=1)
+    asked = ask(store, pairs, step=1)
     said = asked[0]
     answer(store, said, Comparison(choice="second"))
-    with Desk(store, rater="bob") as desk:
-        (held,) = desk.take(1)
+    with Desk(store, rater="bob") as bob, Desk(store, rater="eve") as eve:
+        (held,) = bob.take(1)
         ask(store, [("rank", texts("a", "b", "c"))], step=0)
         (free,) = (query for query in asked if query not in (said, held.query))
         assert unjudged(store, "judge") == [free]
-        assert unjudged(store, "judge", answered=True) == asked
-    always = Judge(
-        backend=lambda prompt, first, second, principle: 0.5,
-        constitution=(Principle(name="none", text="None."),),
-    )
-    assert judge_query(store, always, said) == "extra"
-    assert [x.rater for x in store.labels(after=0)] == ["ann"]
+        assert unjudged(store, "judge", answered=True) == [q for q in asked if q != held.query]
+
+        def asking(*_: object) -> float:
+            assert [one.query.form for one in eve.take(9)] == ["ranking"]
+            return 0.4
+
+        judge = Judge(backend=asking, constitution=(Principle(name="none", text="None."),))
+        assert judge_query(store, judge, held.query) is None
+        assert judge_query(store, judge, said) is None
+        assert judge_query(store, judge, free) == "ok"
+        assert judge_query(store, judge, said, answered=True) == "extra"
+        assert judge_query(store, judge, old, answered=True) is None
+        bob.submit(held, Comparison(choice="first"), None)
+    assert [x.rater for x in store.labels(after=0)] == ["ann", "judge", "bob"]
+    assert {x.comparison.choice for x in store.feedback() if x.rater == "judge"} == {"tie"}
+
+
+def test_a_judge_s_answer_that_failed_leaves_the_query_to_others(store: FeedbackStore) -> None:
+    (query,) = ask(store, [("p", texts("a", "b"))], step=0)
+
+    def fail(*_: object) -> float:
+        raise RuntimeError("out of memory")
+
+    judge = Judge(backend=fail, constitution=(Principle(name="none", text="None."),))
+    with pytest.raises(RuntimeError):
+        judge_query(store, judge, query)
+    with Desk(store, rater="ann") as desk:
+        assert [one.query for one in desk.take(1)] == [query]
 
 
 def test_texts_left_by_an_attempt_that_was_cut_short_change_no_query(

@@ -61,7 +61,7 @@ def test_pairs_of_a_prompt_become_soft_labels(room: Path) -> None:
     assert {c.text for x in labels for c in x.completions if not c.ended} == {"short"}
     assert all(isinstance(x.verdict, Preference) and 0 < x.verdict.second < 1 for x in labels)
     rows = [json.loads(line) for line in (room / "labels.jsonl").read_text().splitlines()]
-    assert all(row["rater"] == "lm" and row["principle"] in ("kind", "short") for row in rows)
+    assert all(row["rater"][:3] == "lm-" and row["principle"] in ("kind", "short") for row in rows)
 
 
 def test_all_principles_may_be_mixed(room: Path) -> None:
@@ -115,11 +115,16 @@ def test_a_store_is_judged_and_goes_on_where_it_stopped(
         assert main(command) == 0
         assert main([*command, "--answered"]) == 0
         assert main([*command, "--answered"]) == 0
-        answers = {x.query.id: x for x in store.feedback() if x.rater == "lm"}
+        answers = {x.query.id: x for x in store.feedback() if x.rater[:3] == "lm-"}
         assert set(answers) == {query.id for query in queries}
         assert [answers[q.id].status for q in queries] == ["ok", "ok", "extra"]
         assert all(0 < x.comparison.target < 1 for x in answers.values())  # type: ignore[operator]
-    assert "lm has answered 1 of 2 comparisons" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was asked 2 comparisons: 1 ok\n" in said
+    assert "no comparison that lm-" in said
+    (room / "rules.toml").write_text(CONSTITUTION.replace("weight = 3", "weight = 4"))
+    assert main([*command, "--answered"]) == 0
+    assert "was asked 3 comparisons: 3 extra\n" in capsys.readouterr().err
     assert main(["raters", str(room / "run")]) == 0
     assert "lm" in capsys.readouterr().out
 
@@ -142,7 +147,8 @@ def stopping_after(count: int) -> Any:
     [
         (("--store", "run", "--data", "said.jsonl"), "store: got it with --data or --out, wanted"),
         (("--answered",), "answered: got it without --store, wanted a run"),
-        ((), "data: wanted --data"),
+        ((), "wanted --data FILE and --out FILE, or --store RUN"),
+        (("--data", "x.jsonl"), "out: wanted --out"),
     ],
 )
 def test_a_judge_of_a_file_or_of_a_store(

@@ -122,6 +122,8 @@ def test_people_answer_about_prompts_of_one_s_own(sft: Path, tmp_path: Path) -> 
     options += ["--limits.max-prompt", "8", "--limits.max-completion", "20", "--rounds", "1"]
     out = tmp_path / "out"
     command = [*options, "--annotator.rater", "human", "--model", str(sft), "--out", str(out)]
+    with pytest.raises(UserError, match=r"max_tokens: got 21, wanted at most 20, limits"):
+        lm_online.main([*command, "--lm.max-tokens", "21"], prog="prefrl lm online")
     with pytest.raises(UserError, match="13 answers are missing"):
         lm_online.main(command, prog="prefrl lm online")
     with FeedbackStore.open(out) as store, Desk(store, rater="ann") as desk:
@@ -160,6 +162,7 @@ def test_rounds_share_updates_and_labels() -> None:
         ("--lm.shard", "lm.shard: got it, but this stage is of one process"),
         ("--lm.pretraining .1", "lm.pretraining: got a weight"),
         ("--lm.max-tokens 63", "model: got 64 positions, wanted"),
+        ("--reward.members 2", "annotator.labels: got 4, wanted 10 or more for 2 members"),
         ("--seed -1", "seed: got -1, wanted 0 or more"),
         ("--device gpu", "device: got 'gpu', wanted auto"),
     ],

@@ -1,6 +1,7 @@
 """The labels that are kept, and who sees them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefrl.feedback import Comparison
 from prefrl.feedback.replies import Choice
 from prefrl.rewards import LabelBank, bootstrap_counts
 from prefrl.rewards.bank import restack, unstack
@@ -141,6 +143,10 @@ def test_target_entropy_is_log_two_for_every_tie() -> None:
         pair = states(i), states(i + 0.5)
         made.add(label(*pair, choice, step=i), pair)
     assert made.target_entropy() == pytest.approx(math.log(2) / 2)
+    pair = states(9), states(9.5)
+    made.add(replace(label(*pair, "first", step=9), reply=Comparison.of(0.25)), pair)
+    unsure = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    assert made.target_entropy() == pytest.approx((2 * math.log(2) + unsure) / 5)
 
 
 @given(T=st.integers(1, 6), C=st.integers(1, 4), seed=st.integers(0, 2**31))

@@ -50,7 +50,7 @@ class QueryConfig:
     ones), from (0, 0) to (1, 1)."""
     initial: float = 0.25
     """Share of the labels due at step 0. What the schedule adds while the first segments gather is
-    asked with them, before the policy learns (Pong: 367 of 1,400 in all)."""
+    asked with them, before the policy learns (Pong: some 480 of 1,400 in all)."""
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
     restart: bool = False
@@ -135,7 +135,7 @@ class TrainConfig:
     steps: int = 1_000_000
     """Agent steps, over all environments (Atari: 4 frames each)."""
     seed: int = 0
-    """Determines everything, on one machine and one set of versions."""
+    """Determines everything, on one machine, one set of versions and one number of threads."""
     num_envs: int = 16
     """B, environments side by side."""
     rollout_steps: int = 128

@@ -25,7 +25,7 @@ class BestOfNArgs:
     """
 
     model: str = ""
-    """The policy: a run of `prefrl lm sft|ppo|dpo`, or a checkpoint by path or name."""
+    """The policy: a run of `prefrl lm sft|ppo|online|dpo`, or a checkpoint by path or name."""
     reward: str = ""
     """The run of `prefrl lm reward`, or a classifier of one label."""
     task: str = ""

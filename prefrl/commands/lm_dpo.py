@@ -51,8 +51,8 @@ class DpoStageConfig:
     task: str = ""
     """A task whose completions are written and annotated here: reviews, docstrings."""
     prompts: Path | None = None
-    """Prompts of your own, whose completions are written here, and people judge: JSON lines or
-    Parquet with a column prompt."""
+    """Prompts of your own, whose completions are written here: JSON lines or Parquet with a column
+    prompt. People judge, or a model by `prefrl lm judge --store RUN` (annotator.rater human)."""
     data: Path | None = None
     """JSON lines or Parquet with prompt, chosen, rejected, or rankings; for KTO also prompt,
     completion, label."""

@@ -34,7 +34,7 @@ class LmEvalArgs:
     """Evaluate a policy. Writes evaluation.json and samples.jsonl."""
 
     model: str = ""
-    """The policy: a run of `prefrl lm sft|ppo|dpo`, or a checkpoint by path or name."""
+    """The policy: a run of `prefrl lm sft|ppo|online|dpo`, or a checkpoint by path or name."""
     against: str = ""
     """Another policy, usually the SFT model: the KL is to it, and wins are against it."""
     reward: str = ""

@@ -19,7 +19,7 @@ class GenerateArgs:
     """Complete prompts; prints JSON lines with prompt, completion, and whether it ended."""
 
     model: str = ""
-    """The policy: a run of `prefrl lm sft|ppo|dpo`, or a checkpoint by path or name."""
+    """The policy: a run of `prefrl lm sft|ppo|online|dpo`, or a checkpoint by path or name."""
     prompt: tuple[str, ...] = ()
     """Prompts, each in quotes."""
     data: Path | None = None

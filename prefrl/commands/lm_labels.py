@@ -355,9 +355,10 @@ def _all_answers(
     found, seq = _answers(store, began)
     if left and not asked and began is None:
         raise UserError(
-            f"{len(found)} of {wanted} answers are there, and the others have been passed "
-            f"over by who saw them: somebody else may answer them (`prefrl rate {run.path}`), or "
-            f"fit on what there is with --store {run.path} and another --out"
+            f"{len(found)} of {wanted} answers are there, and the others have been passed over by "
+            "who saw them, or are out in a pack: merge that (`prefrl merge`), let somebody else "
+            f"answer (`prefrl rate {run.path}`), or fit on what there is with --store {run.path} "
+            "and another --out"
         )
     if left and began is None:
         raise UserError(

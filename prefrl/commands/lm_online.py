@@ -73,7 +73,8 @@ class OnlineConfig:
     task: str = ""
     """A task that needs no download: reviews, docstrings."""
     data: Path | None = None
-    """Prompts of your own, on which people answer: JSON lines or Parquet with a column prompt."""
+    """Prompts of your own: JSON lines or Parquet with a column prompt. People answer, or a model by
+    `prefrl lm judge --store RUN` (annotator.rater human)."""
     rounds: int = 4
     """How often the policy as it is is asked about; the first round is about the SFT model."""
     annotator: AnnotatorConfig = field(default_factory=lambda: AnnotatorConfig(labels=500))

@@ -49,8 +49,8 @@ class RewardStageConfig:
     task: str = ""
     """A task whose completions are written and annotated here: reviews, docstrings."""
     prompts: Path | None = None
-    """Prompts of your own, whose completions are written here, and people judge: JSON lines or
-    Parquet with a column prompt."""
+    """Prompts of your own, whose completions are written here: JSON lines or Parquet with a column
+    prompt. People judge, or a model by `prefrl lm judge --store RUN` (annotator.rater human)."""
     data: Path | None = None
     """Labels: JSON lines or Parquet with prompt, chosen, rejected, or rankings, or ratings."""
     store: Path | None = None

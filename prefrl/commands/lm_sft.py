@@ -41,8 +41,8 @@ class SftConfig:
     """Settings of supervised fine-tuning."""
 
     model: str = "llama"
-    """A checkpoint by path or name, the run of an earlier stage, or a new small "llama" or "gpt2"
-    with a tokenizer trained here."""
+    """A checkpoint by path or name, the run of an earlier stage, or of a task a new small "llama"
+    or "gpt2" with a tokenizer trained here."""
     task: str = ""
     """A task that needs no download: reviews, docstrings."""
     data: Path | None = None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateArgs:
-    """Compare clips of a run, beside its training or after it. F1 explains the keys."""
+    """Compare clips or texts of a run, beside its training or after it. F1 explains the keys."""
 
     run: Positional[Path]
     """Run directory, or a rating pack (NAME.zip), which is unpacked beside itself."""

@@ -50,7 +50,7 @@ class LanguageConfig:
     advantage: Literal["critic", "rloo", "grpo"] = "critic"
     """Advantages from a critic (PPO), or from the other completions of the same prompt."""
     critic: Literal["separate", "shared"] = "separate"
-    """A trunk of its own, as large as the policy's; or a zero head on the policy's trunk."""
+    """A trunk of its own, the reward model's or else the policy's; or a zero head on the latter."""
     beta: float = 0.05
     """Weight of the KL penalty, in reward per nat: higher stays closer to the reference. It
     means something only once rewards have a deviation of about 1."""

@@ -65,7 +65,8 @@ def read_demonstrations(source: Source, *, template: Template | None = None) -> 
             before, answer = _last_answer(row["messages"])
             return [Demonstration(prompt=_prompt(before, template), completion=answer)]
         prompt = _prompt(row["prompt"], template)
-        return [Demonstration(prompt=prompt, completion=_completion(row, "completion"))]
+        completion, ended = _completion(row, "completion"), _ended(row, "ended")
+        return [Demonstration(prompt=prompt, completion=completion, ended=ended)]
 
     return converted(source, DEMONSTRATIONS, one)
 

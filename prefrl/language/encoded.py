@@ -86,7 +86,7 @@ def encode_demonstrations(
     demonstrations: Sequence[Demonstration], tokenizer: Tokenizer, *, limits: Limits
 ) -> Encoded:
     """Demonstrations as ids; too long ones are refused or dropped as `limits` say."""
-    texts = [[(d.prompt, Completion(text=d.completion))] for d in demonstrations]
+    texts = [[(d.prompt, Completion(text=d.completion, ended=d.ended))] for d in demonstrations]
     kept = fitting(texts, tokenizer, limits=limits)
     return encode([texts[i][0] for i in kept], tokenizer, limits=limits)
 

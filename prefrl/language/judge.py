@@ -10,8 +10,8 @@ Backends:
     well any model judges.
   * a local causal language model, `LanguageModelBackend`: the log-probabilities of the answers
     "1" and "2".
-  * people: `prefrl.language.forms.ask` puts the same pairs into the store, with the constitution
-    as their instructions, and `prefrl rate` shows them.
+  * people: `prefrl.language.forms.ask` puts the same pairs into the store, `instruct` gives them
+    the constitution as their instructions, and `prefrl rate` shows both.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ class Demonstration:
 
     prompt: str
     completion: str
+    ended: bool = True
+    """False: it was cut off, and no end token follows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

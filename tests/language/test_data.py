@@ -34,9 +34,11 @@ def lines(path: Path, *rows: dict) -> Path:
 
 
 def test_demonstrations_from_lines_and_from_messages(tmp_path: Path) -> None:
-    path = lines(tmp_path / "d.jsonl", {"prompt": "p", "completion": "c"}, {"messages": CHAT})
+    cut = {"prompt": "p", "completion": "cut", "ended": False}
+    path = lines(tmp_path / "d.jsonl", {"prompt": "p", "completion": "c"}, cut, {"messages": CHAT})
     assert read_demonstrations(path, template=template) == [
         Demonstration(prompt="p", completion="c"),
+        Demonstration(prompt="p", completion="cut", ended=False),
         Demonstration(prompt="hi", completion="hello"),
     ]
 

@@ -62,6 +62,12 @@ def demos() -> Encoded:
     return encode_demonstrations(DEMOS, tokenizer(), limits=LIMITS)
 
 
+def test_what_was_cut_off_is_imitated_without_an_end() -> None:
+    cut = [Demonstration(prompt="is", completion="good", ended=ended) for ended in (True, False)]
+    whole, part = encode_demonstrations(cut, tokenizer(), limits=LIMITS).completions
+    assert whole == [*part, tokenizer().eos]
+
+
 def labels(given: list[TextLabel] | None = None) -> EncodedLabels:
     return encode_labels(given or pairs(), tokenizer(), limits=LIMITS)
 

@@ -108,9 +108,12 @@ def test_people_are_waited_for_in_every_round(sft: Path, tmp_path: Path) -> None
         with pytest.raises(UserError, match=rf"of 2: {asked} answers are missing: `prefrl rate"):
             run(sft, out, *human)
         with FeedbackStore.open(out) as store, Desk(store, rater="ann") as desk:
+            store.set_instructions("Choose what is kind.")
             for one in desk.take(20):
                 desk.submit(one, Comparison(choice="first"), None)
     run(sft, out, *human)
+    with FeedbackStore.open(out) as store:
+        assert store.instructions().version == 2  # the stock sentence was the first
     assert (out / "model").is_dir()
     assert [row["lm/round"] for row in read_metrics(out / "metrics.jsonl")] == [0] * 3 + [1] * 3
 

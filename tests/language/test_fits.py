@@ -21,6 +21,7 @@ from prefrl.language.dpo import (
     sequence_logp,
 )
 from prefrl.language.encoded import Encoded, encode_demonstrations
+from prefrl.language.lora import adapted
 from prefrl.language.models import ScalarModel
 from prefrl.language.optimise import (
     Fit,
@@ -445,6 +446,18 @@ def test_implied_rewards_of_kto_are_means_over_the_good_and_over_the_bad() -> No
     assert figures["bad_reward"] == pytest.approx(implied[~good].mean().item(), abs=1e-5)
     only_bad = measure(KtoObjective(policy, before, texts, good & False, config))
     assert "good_reward" not in only_bad
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_with_adapters_kto_s_reference_is_the_model_without_them() -> None:
+    policy, before = adapted(model(), rank=2, alpha=4, seed=0), sequence_logp(model(), demos())
+    objective = KtoObjective(policy, None, demos(), torch.ones(5) > 0, DirectConfig(loss="kto"))
+    with torch.no_grad():
+        for name, weight in policy.named_parameters():
+            if "lora_B" in name:
+                weight += 0.5
+    assert not torch.allclose(sequence_logp(policy, demos()), before)
+    torch.testing.assert_close(objective._before(demos()), before)
 
 
 def test_one_completion_alone_is_read_after_another_s_prompt() -> None:

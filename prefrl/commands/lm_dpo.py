@@ -7,14 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_labels import (
-    AnnotatorConfig,
-    labels_for,
-    limits_of,
-    source_of,
-    task_of_labels,
-)
-from prefrl.commands.lm_source import check_positions, fingerprint, load_policy
+from prefrl.commands.lm_labels import labels_for, limits_of, source_of, task_of_labels
+from prefrl.commands.lm_raters import AnnotatorConfig
+from prefrl.commands.lm_source import Inputs, check_positions, fingerprint, load_policy
 from prefrl.commands.lm_stage import (
     adapters_on,
     began_with,
@@ -112,7 +107,7 @@ def dpo(config: DpoStageConfig, out: Path) -> None:
     kto = config.direct.loss == "kto"
     began = began_with(out, config)
     read: Any = _thumbs if kto else labels_for
-    examples, seq = read(config, task, policy, tokenizer, out=out, began=began)
+    examples, seq = read(config, task, policy, tokenizer, out=out, inputs=inputs, began=began)
     policy = adapters_on(policy, config.optim)
     make: Any = _kto if kto else _paired
     about, objective = make(policy, examples, tokenizer, config, limits)
@@ -153,7 +148,7 @@ KTO_PANELS = {
 
 def _thumbs(
     config: DpoStageConfig, task: Any, policy: nn.Module, tokenizer: Tokenizer, *, out: Path,
-    began: int | None,
+    inputs: Inputs, began: int | None,
 ) -> tuple[list[list[Thumb]], int | None]:  # fmt: skip
     """Row by row, or label by label; and of a store the `seq` up to which it was read."""
     from prefrl.feedback import Rating
@@ -162,7 +157,9 @@ def _thumbs(
     if config.data is not None:
         found, seq = read_thumb_rows(config.data, template=chat_template(tokenizer)), None
     else:
-        labels, seq = labels_for(config, task, policy, tokenizer, out=out, began=began)
+        labels, seq = labels_for(
+            config, task, policy, tokenizer, out=out, inputs=inputs, began=began
+        )
         if any(isinstance(label.verdict, Rating) for label in labels):
             raise UserError(
                 "kto: got ratings, which do not say what is good and what bad; wanted preferences, "

@@ -18,7 +18,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.commands.lm_labels import (
+from prefrl.commands.lm_policy import Diary, check_batch, conclude, draw
+from prefrl.commands.lm_ppo import Judgement
+from prefrl.commands.lm_raters import (
     AnnotatorConfig,
     Questions,
     ask_about,
@@ -26,8 +28,6 @@ from prefrl.commands.lm_labels import (
     open_store,
     reference_texts,
 )
-from prefrl.commands.lm_policy import Diary, check_batch, conclude, draw
-from prefrl.commands.lm_ppo import Judgement
 from prefrl.commands.lm_source import (
     check_inputs,
     check_positions,

@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefrl.commands.lm_labels import (
-    AnnotatorConfig,
-    check_members,
-    labels_for,
-    limits_of,
-    reference_texts,
-    source_of,
-    task_of_labels,
-)
+from prefrl.commands.lm_labels import labels_for, limits_of, source_of, task_of_labels
+from prefrl.commands.lm_raters import AnnotatorConfig, check_members, reference_texts
 from prefrl.commands.lm_source import check_positions, fingerprint, load_policy
 from prefrl.commands.lm_stage import (
     began_with,
@@ -116,7 +109,7 @@ def reward(config: RewardStageConfig, out: Path) -> None:
     check_positions(policy, limits)
     inputs = {"model": fingerprint(policy)}
     began = began_with(out, config)
-    given, seq = labels_for(config, task, policy, tokenizer, out=out, began=began)
+    given, seq = labels_for(config, task, policy, tokenizer, out=out, inputs=inputs, began=began)
     data = encode_labels(given, tokenizer, limits=limits)
     about = [subject(label) for label in data.labels]
     train, held_out = held_out_split(about, config.held_out, seed=config.optim.seed)

@@ -178,28 +178,27 @@ def check_inputs(run: RunDir, inputs: Inputs) -> None:
     """A run goes on with the very inputs it began with, or it would end as another run.
 
     Args:
-        inputs: kept in `inputs.json` from the start on.
+        inputs: kept in `inputs.json`, each from when it is first known.
 
     Raises:
         UserError: one has changed since.
     """
-    file = run.path / INPUTS
-    if not file.is_file():
-        if any(run.checkpoints.glob("*")):
-            raise UserError(
-                f"{run.path} was begun by an older prefrl, which did not write down with what: go "
-                "on with that one, or give another --out to begin anew"
-            )
-        temporary = file.with_suffix(".part")
-        temporary.write_text(json.dumps(inputs, indent=2))
-        temporary.replace(file)
     began = read_inputs(run)
-    changed = [name for name in inputs if began.get(name) != inputs[name]]
+    if not began and any(run.checkpoints.glob("*")):
+        raise UserError(
+            f"{run.path} was begun by an older prefrl, which did not write down with what: go "
+            "on with that one, or give another --out to begin anew"
+        )
+    changed = [name for name in inputs if began.get(name, inputs[name]) != inputs[name]]
     if changed:
         raise UserError(
             f"{run.path} began with other inputs than there are now ({changed[0]}): bring those "
             "back to go on, or give another --out to begin anew"
         )
+    if not inputs.keys() <= began.keys():
+        temporary = (run.path / INPUTS).with_suffix(".part")
+        temporary.write_text(json.dumps({**began, **inputs}, indent=2))
+        temporary.replace(run.path / INPUTS)
 
 
 def read_inputs(run: RunDir) -> dict[str, Any]:

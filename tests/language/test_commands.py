@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from prefrl.cli import main
 from prefrl.commands import lm_best_of_n, lm_dpo, lm_eval, lm_reward, lm_sft
-from prefrl.commands.lm_labels import AnnotatorConfig, Questions, ask_about
+from prefrl.commands.lm_raters import AnnotatorConfig, Questions, ask_about
 from prefrl.commands.lm_source import model_in
 from prefrl.commands.lm_stage import held_out_split
 from prefrl.errors import UserError
@@ -443,6 +443,18 @@ def test_people_are_asked_about_prompts_of_one_s_own(tmp_path: Path, stage) -> N
     human = f"{options} --annotator.rater human"
     with pytest.raises(UserError, match="0 of 4 answers are there"):
         run(stage, human, *about)
+    other = ("--model", tmp_path / "other", *about[2:])
+    save_model(new_model("llama", find_text_task("reviews").tokenizer(), width=16, layers=1,
+                         heads=2, positions=32, seed=1),
+               find_text_task("reviews").tokenizer(), tmp_path / "other")  # fmt: skip
+    with pytest.raises(UserError, match=r"belongs to a run with other settings"):
+        run(stage, human, *other)
+    (tmp_path / "policy").rename(tmp_path / "mine")
+    (tmp_path / "other").rename(tmp_path / "policy")
+    with pytest.raises(UserError, match=r"began with other inputs .*model"):
+        run(stage, human, *about)
+    (tmp_path / "policy").rename(tmp_path / "other")
+    (tmp_path / "mine").rename(tmp_path / "policy")
     with FeedbackStore.open(tmp_path / "people") as store:
         assert store.instructions().text == "Choose the text that you like better."
         store.set_instructions("Choose what is kind.")

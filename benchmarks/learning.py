@@ -42,6 +42,8 @@ class Arm:
     seeds: tuple[int, ...] = SEEDS
     sb3: bool = False
     """Trained by stable-baselines3 with the same settings."""
+    target: float | None = None
+    """A true return, and the table says when each run first had it over 100 episodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Result:
     minutes: float
     curve: list[tuple[int, float]]
     """(step, mean true return over the last 100 episodes), at most 200 points."""
+    reached: tuple[int, float] | None = None
+    """(step, minutes) at which the arm's target was first reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ def true(name: str, task: str, **settings: Any) -> Arm:
 
 def pong() -> list[Arm]:
     """Christiano's recipe on Pong."""
-    return [Arm(name="Pong", task="ALE/Pong-v5")]
+    return [Arm(name="Pong", task="ALE/Pong-v5", target=15.0)]
 
 
 def robots() -> list[Arm]:
@@ -223,7 +227,7 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     rows = read_metrics(directory.metrics)
     if rows[-1]["step"] < read_toml(directory.config).steps:
         raise SystemExit("stopped: the same command goes on from here")
-    seconds = sum(v for r in rows for k, v in r.items() if k in PARTS)
+    seconds = np.cumsum([sum(v for k, v in r.items() if k in PARTS) for r in rows])
     curve = [(r["step"], r["episode/true_return"]) for r in rows if "episode/true_return" in r]
     return asdict(
         Result(
@@ -231,10 +235,23 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
             final=curve[-1][1],
             steps=int(rows[-1]["step"]),
             labels=int(rows[-1].get("feedback/labels", 0)),
-            minutes=seconds / 60,
+            minutes=seconds[-1] / 60,
             curve=thinned(curve),
+            reached=first_at(arm.target, rows, seconds),
         )
     )
+
+
+def first_at(
+    target: float | None, rows: Sequence[dict[str, float]], seconds: np.ndarray
+) -> tuple[int, float] | None:
+    """(step, minutes) of the first row whose last 100 episodes have `target`; None: never."""
+    if target is None:
+        return None
+    for row, spent in zip(rows, seconds, strict=True):
+        if row.get("episode/true_return", -np.inf) >= target:
+            return int(row["step"]), round(float(spent) / 60, 1)
+    return None
 
 
 PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward", "learn", "other"))
@@ -305,17 +322,28 @@ def write(suite: str, table: dict[str, list[Kept]], out: Path) -> None:
         for name, results in table.items()
     }
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "table.md").write_text(markdown(table))
+    (out / "table.md").write_text(markdown(suite, table))
     draw(suite, table, out / "curves.png")
-    print(markdown(table))
+    print(markdown(suite, table))
 
 
-def markdown(table: dict[str, list[Kept]]) -> str:
+def when(result: Result, target: float | None) -> str:
+    """When a run first had its arm's target."""
+    if target is None:
+        return ""
+    if result.reached is None:
+        return f"{target:g}: not ({result.seed})"
+    step, minutes = result.reached
+    return f"{target:g}: {step / 1e6:.2f}M steps, {minutes:.0f} minutes ({result.seed})"
+
+
+def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
     """One line an arm, every seed named."""
+    targets = {arm.name: arm.target for arm in SUITES[suite]()}
     lines = [
         "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
-        "| minutes of each | processors |",
-        "|---|---|---|---|---|---|---|",
+        "| minutes of each | target first reached | processors |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, found in table.items():
         results = [one.result for one in found]
@@ -325,7 +353,8 @@ def markdown(table: dict[str, list[Kept]]) -> str:
         processors = ", ".join(dict.fromkeys(one.machine["processor"] for one in found))
         lines.append(
             f"| {name} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
-            f"| {max(r.labels for r in results):,} | {minutes} | {processors} |"
+            f"| {max(r.labels for r in results):,} | {minutes} "
+            f"| {', '.join(when(r, targets.get(name)) for r in results)} | {processors} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.kept import kept, machine, same_settings, with_earlier
@@ -72,3 +73,30 @@ def test_a_table_keeps_seeds_of_earlier_days_where_the_recipe_is_still_the_same(
     assert [x.result.final for x in learning.earlier(tmp_path, arm)] == [15.0, 9.0]
     assert learning.earlier(tmp_path, dataclasses.replace(arm, settings={"labels": 9})) == []
     assert learning.earlier(tmp_path / "nowhere", arm) == []
+
+
+def test_a_table_says_when_a_target_was_first_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    learning = importlib.import_module("learning")
+    returns = {1000: None, 2000: 14.0, 3000: 15.5, 4000: 14.0, 5000: 16.0}
+    rows = [
+        {"step": step} | ({} if value is None else {"episode/true_return": value})
+        for step, value in returns.items()
+    ]
+    seconds = np.array([60.0, 120.0, 200.0, 240.0, 300.0])
+    assert learning.first_at(15.0, rows, seconds) == (3000, 3.3)
+    assert learning.first_at(17.0, rows, seconds) is None
+    assert learning.first_at(None, rows, seconds) is None
+
+    def one(seed: int, reached: tuple[int, float] | None) -> Any:
+        curve = [(0, -21.0), (9, 16.0)]
+        result = learning.Result(
+            seed=seed, final=16.0, steps=9, labels=3, minutes=5.0, curve=curve, reached=reached
+        )
+        return learning.Kept(result=result, settings={}, commit="c", machine=machine())
+
+    learning.write("pong", {"Pong": [one(0, (1_130_000, 21.4)), one(1, None)]}, tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert "15: 1.13M steps, 21 minutes (0), 15: not (1)" in table

@@ -15,12 +15,10 @@ from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrl.language.judge import Judge
+    from prefrl.language.judge import Judge, Pair
     from prefrl.language.records import Completion
 
 log = logging.getLogger(__name__)
-
-Pair = tuple[str, "Completion", "Completion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +44,8 @@ class JudgeArgs:
     under the name of the model's folder and 8 digits that stand for what it judges by."""
     answered: bool = False
     """Of a store also what others have answered: to see in `prefrl raters` how well they agree."""
+    batch: int = 16
+    """Pairs that are judged at once, and kept together: more are faster where there is a GPU."""
     seed: int = 0
     """Of the draws of principles."""
     device: str = "auto"
@@ -58,6 +58,8 @@ class JudgeArgs:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UserError(f"seed: got {self.seed}, wanted 0 or more")
+        if self.batch < 1:
+            raise UserError(f"batch: got {self.batch}, wanted 1 or more")
         if self.store is not None and (self.data or self.out):
             raise UserError("store: got it with --data or --out, wanted one or the others")
         if self.answered and self.store is None:
@@ -84,7 +86,7 @@ def main(args: list[str], *, prog: str) -> None:
 def judge_store(given: JudgeArgs, run: Path) -> None:
     """All that is open in a run, and perhaps what is answered too."""
     from prefrl.feedback import FeedbackStore
-    from prefrl.language.forms import judge_query, unjudged
+    from prefrl.language.forms import judge_queries, unjudged
     from prefrl.loop.metrics import ProgressLine
     from prefrl.loop.train import Stop
 
@@ -94,12 +96,13 @@ def judge_store(given: JudgeArgs, run: Path) -> None:
         progress = ProgressLine(len(todo), step=0, unit="pairs")
         try:
             with Stop().on_signals() as stop:
-                for number, query in enumerate(todo, 1):
+                for start in range(0, len(todo), given.batch):
                     if stop.asked:
                         break
-                    said = judge_query(store, asked, query, answered=given.answered)
-                    outcomes[said or "left to others"] += 1
-                    progress.update(number, {})
+                    some = todo[start : start + given.batch]
+                    said = judge_queries(store, asked, some, answered=given.answered)
+                    outcomes.update(outcome or "left to others" for outcome in said)
+                    progress.update(start + len(some), {})
         finally:
             progress.close()
     if not todo:
@@ -119,7 +122,7 @@ def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
     asked, model = _judge(given)
     inputs = fingerprint([model, asked.constitution, given.mode, given.seed, pairs])
     part = out.with_name(f"{out.name}.part")
-    if _judged(asked, pairs, part, inputs):
+    if _judged(asked, pairs, part, inputs, batch=given.batch):
         _publish(part, out)
         log.info("%s: %d labels", out, len(pairs))
     else:
@@ -174,47 +177,53 @@ def _pairs(data: Path) -> list[Pair]:
     return different
 
 
-def _judged(asked: Judge, pairs: Sequence[Pair], part: Path, inputs: str) -> bool:
+def _judged(asked: Judge, pairs: Sequence[Pair], part: Path, inputs: str, *, batch: int) -> bool:
     """Append to `part` what is not there yet; False where a signal stopped it."""
     from prefrl.language.data import label_row
     from prefrl.loop.metrics import ProgressLine
     from prefrl.loop.train import Stop
 
-    done = _begun(part, inputs)
+    done = _begun(part, inputs, batch=batch)
     progress = ProgressLine(len(pairs), step=done, unit="pairs")
     try:
         with part.open("a") as file, Stop().on_signals() as stop:
-            for number, pair in enumerate(pairs[done:], done + 1):
+            for start in range(done, len(pairs), batch):
                 if stop.asked:
                     return False
-                row: dict[str, Any] = label_row(asked.label(*pair))
+                some = pairs[start : start + batch]
+                rows: list[dict[str, Any]] = [label_row(label) for label in asked.labels(some)]
                 if asked.mode == "sample":
-                    row["principle"] = asked.principle(*pair).name
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    for row, pair in zip(rows, some, strict=True):
+                        row["principle"] = asked.principle(*pair).name
+                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
                 file.flush()
-                progress.update(number, {})
+                progress.update(start + len(some), {})
     finally:
         progress.close()
     return True
 
 
-def _begun(part: Path, inputs: str) -> int:
+def _begun(part: Path, inputs: str, *, batch: int) -> int:
     """How many rows are there already, below a line that says of which inputs.
+
+    Whole batches: what a model says of a pair depends, in the last digits, on its batch.
 
     Raises:
         UserError: of others.
     """
     if not part.exists():
         part.write_text(json.dumps({"inputs": inputs}) + "\n")
-    lines = part.read_bytes().split(b"\n")
-    whole = lines[:-1]  # a kill may have torn the last
-    part.write_bytes(b"".join(line + b"\n" for line in whole))
-    if not whole or json.loads(whole[0]) != {"inputs": inputs}:
+    lines = part.read_bytes().split(b"\n")[:-1]  # a kill may have torn the last
+    if not lines or json.loads(lines[0]) != {"inputs": inputs}:
         raise UserError(
             f"{part} was begun with another model, constitution or data: bring those back to go "
             "on, or delete it"
         )
-    return len(whole) - 1
+    rows = len(lines) - 1
+    done = rows - rows % batch
+    with part.open("r+b") as file:
+        file.truncate(sum(len(line) + 1 for line in lines[: 1 + done]))
+    return done
 
 
 def _publish(part: Path, out: Path) -> None:

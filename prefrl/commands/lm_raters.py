@@ -248,7 +248,7 @@ def annotate(
             constitution=tuple(Principle(name=n, text=str(f.__doc__)) for n, f in RUBRIC.items()),
             seed=seed,
         )
-        return [judge.label(prompt, *texts) for prompt, texts in groups]
+        return judge.labels([(prompt, *texts) for prompt, texts in groups])
     annotator = Annotator(
         gold=gold,
         temperature=config.temperature,

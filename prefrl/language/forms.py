@@ -31,11 +31,11 @@ from prefrl.feedback import (
     text_segment,
 )
 from prefrl.feedback.queue import Lease
-from prefrl.language.judge import Judge, Principle
+from prefrl.language.judge import Judge, Pair, Principle
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tasks.task import Gold
 
-LEASE_SECONDS = 600.0  # for an answer of a slow model
+LEASE_SECONDS = 600.0  # for each answer of a slow model
 
 
 def ask(
@@ -102,34 +102,44 @@ def unjudged(store: FeedbackStore, rater: str, *, answered: bool = False) -> lis
     return [q for q in asked if q.id not in mine and _free(store, q, rater, answered=answered)]
 
 
-def judge_query(
-    store: FeedbackStore, judge: Judge, query: Query, *, answered: bool = False
-) -> Outcome | None:
-    """Have a judge compare two texts; when this returns the answer is stored.
+def judge_queries(
+    store: FeedbackStore, judge: Judge, queries: Sequence[Query], *, answered: bool = False
+) -> list[Outcome | None]:
+    """Have a judge compare texts, all at once; when this returns the answers are stored.
 
     Nobody else is asked meanwhile. None: somebody holds it, or has answered it by now.
     """
     with store.writing(answers=False):
-        if not _free(store, query, judge.name, answered=answered):
-            return None
+        mine = [q for q in queries if _free(store, q, judge.name, answered=answered)]
         now = time.time()
-        token = secrets.token_hex(16)
-        store.queue.grant(
-            Lease(query=query.id, rater=judge.name, token=token, place=0, granted=now,
-                  expires=now + LEASE_SECONDS)
-        )  # fmt: skip
+        for query in mine:
+            token = secrets.token_hex(16)
+            store.queue.grant(
+                Lease(query=query.id, rater=judge.name, token=token, place=0, granted=now,
+                      expires=now + LEASE_SECONDS * len(mine))
+            )  # fmt: skip
     try:
-        prompt, (first, second) = _texts(store, query.segments)
-        answer = Answer(
-            id=answer_id(query.id, judge.name),
-            query=query.id,
-            rater=judge.name,
-            reply=Comparison.of(judge(prompt, first, second)),
-        )
-        return store.submit_many([answer])[0]
+        probs = judge.probs([_pair(store, query) for query in mine]) if mine else []
+        answers = [
+            Answer(
+                id=answer_id(query.id, judge.name),
+                query=query.id,
+                rater=judge.name,
+                reply=Comparison.of(prob),
+            )
+            for query, prob in zip(mine, probs, strict=True)
+        ]
+        outcomes = dict(zip((q.id for q in mine), store.submit_many(answers), strict=True))
+        return [outcomes.get(query.id) for query in queries]
     finally:
         with store.writing(answers=False):
-            store.queue.drop(query.id, judge.name)
+            for query in mine:
+                store.queue.drop(query.id, judge.name)
+
+
+def _pair(store: FeedbackStore, query: Query) -> Pair:
+    prompt, (first, second) = _texts(store, query.segments)
+    return prompt, first, second
 
 
 def _free(store: FeedbackStore, query: Query, rater: str, *, answered: bool) -> bool:

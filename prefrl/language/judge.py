@@ -50,13 +50,25 @@ class Principle:
             raise UserError(f"principle {self.name!r}: got weight {self.weight}, wanted above 0")
 
 
+Pair = tuple[str, Completion, Completion]
+"""A prompt, and two completions of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Which of two texts keeps better to a principle? Asked in this order."""
+
+    prompt: str
+    first: Completion
+    second: Completion
+    principle: Principle
+
+
 class Backend(Protocol):
     """Who knows what a principle means."""
 
-    def __call__(
-        self, prompt: str, first: Completion, second: Completion, principle: Principle
-    ) -> float:
-        """P(second preferred), asked once, in this order."""
+    def __call__(self, questions: Sequence[Question]) -> Sequence[float]:
+        """P(second preferred) of each."""
         ...
 
 
@@ -64,8 +76,8 @@ class Backend(Protocol):
 class Judge:
     """A rater of texts with a constitution.
 
-    What it says depends on the seed, the prompt, the two texts and nothing else; exchanging the
-    texts exchanges the answer: p(a, b) + p(b, a) = 1.
+    What it says depends on the seed, the prompt, the two texts and nothing else (a language model's
+    rounding aside); exchanging the texts exchanges the answer: p(a, b) + p(b, a) = 1.
     """
 
     backend: Backend
@@ -82,28 +94,51 @@ class Judge:
 
     def __call__(self, prompt: str, first: Completion, second: Completion) -> float:
         """P(second preferred), both orders averaged."""
-        if self.mode == "sample":
-            return self.prob(prompt, first, second, self.principle(prompt, first, second))
-        weights = np.array([p.weight for p in self.constitution])
-        each = [self.prob(prompt, first, second, p) for p in self.constitution]
-        return float(np.average(each, weights=weights))
+        return self.probs([(prompt, first, second)])[0]
 
-    def prob(
-        self, prompt: str, first: Completion, second: Completion, principle: Principle
-    ) -> float:
-        """P(second preferred) by one principle, both orders averaged."""
-        p = float(self.backend(prompt, first, second, principle))
-        q = float(self.backend(prompt, second, first, principle))
-        if not (0 <= p <= 1 and 0 <= q <= 1):
-            raise UserError(f"judge {self.name!r}: got {p} and {q}, wanted probabilities")
-        return 0.5 + (p - q) / 2  # so that equal answers are an exact tie
+    def probs(self, pairs: Sequence[Pair]) -> list[float]:
+        """P(second preferred) of each, both orders averaged; all asked of the backend at once."""
+        principles = [self._principles(*pair) for pair in pairs]
+        questions = [
+            Question(prompt=prompt, first=a, second=b, principle=principle)
+            for (prompt, first, second), asked in zip(pairs, principles, strict=True)
+            for principle in asked
+            for a, b in ((first, second), (second, first))
+        ]
+        said = [float(p) for p in self.backend(questions)]
+        if len(said) != len(questions):
+            raise UserError(
+                f"judge {self.name!r}: got {len(said)} answers, wanted {len(questions)}"
+            )
+        impossible = [p for p in said if not 0 <= p <= 1]
+        if impossible:
+            raise UserError(f"judge {self.name!r}: got {impossible[0]}, wanted a probability")
+        # so that equal answers are an exact tie
+        each = iter([0.5 + (p - q) / 2 for p, q in zip(said[::2], said[1::2], strict=True)])
+        return [
+            float(np.average([next(each) for _ in asked], weights=[p.weight for p in asked]))
+            for asked in principles
+        ]
 
-    def label(self, prompt: str, first: Completion, second: Completion) -> TextLabel:
-        """A soft label."""
-        verdict = Preference(second=self(prompt, first, second))
-        return TextLabel(
-            prompt=prompt, completions=(first, second), verdict=verdict, rater=self.name
-        )
+    def labels(self, pairs: Sequence[Pair]) -> list[TextLabel]:
+        """Soft labels."""
+        return [
+            TextLabel(
+                prompt=prompt,
+                completions=(first, second),
+                verdict=Preference(second=prob),
+                rater=self.name,
+            )
+            for (prompt, first, second), prob in zip(pairs, self.probs(pairs), strict=True)
+        ]
+
+    def _principles(
+        self, prompt: str, first: Completion, second: Completion
+    ) -> tuple[Principle, ...]:
+        """Those that a comparison is judged by."""
+        if self.mode == "mix":
+            return self.constitution
+        return (self.principle(prompt, first, second),)
 
     def principle(self, prompt: str, first: Completion, second: Completion) -> Principle:
         """The one that is drawn for a comparison, by weight; the same for either order."""
@@ -148,14 +183,17 @@ Rule = Callable[[str, Completion], float]
 def rule_backend(rules: Mapping[str, Rule]) -> Backend:
     """Principles by name as functions; a gap of one nat is preferred 73 : 27."""
 
-    def ask(prompt: str, first: Completion, second: Completion, principle: Principle) -> float:
-        if principle.name not in rules:
-            raise UserError(f"no rule {principle.name!r}; wanted one of {', '.join(rules)}")
-        rule = rules[principle.name]
-        return sigmoid(rule(prompt, second) - rule(prompt, first))
+    def answer(asked: Question) -> float:
+        if asked.principle.name not in rules:
+            wanted = ", ".join(rules)
+            raise UserError(f"no rule {asked.principle.name!r}; wanted one of {wanted}")
+        rule = rules[asked.principle.name]
+        return sigmoid(rule(asked.prompt, asked.second) - rule(asked.prompt, asked.first))
 
-    return ask
+    return lambda questions: [answer(asked) for asked in questions]
 
+
+AT_ONCE = 32  # questions in a forward pass
 
 QUESTION = """Which of two answers follows the principle better?
 Principle: {principle}
@@ -196,11 +234,23 @@ class LanguageModelBackend:
         self.answers = [row[0] for row in rest]
 
     @torch.no_grad()
-    def __call__(
-        self, prompt: str, first: Completion, second: Completion, principle: Principle
-    ) -> float:
+    def __call__(self, questions: Sequence[Question]) -> list[float]:
+        """Questions of about one length share a forward pass of at most `AT_ONCE`."""
+        ids = [self._ids(asked) for asked in questions]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        said = torch.empty(len(ids))
+        for start in range(0, len(ids), AT_ONCE):
+            rows = order[start : start + AT_ONCE]
+            logp = next_token_logp(self._last_logits([ids[i] for i in rows]))
+            said[rows] = logp[:, self.answers].softmax(-1)[:, 1].cpu()
+        return said.tolist()
+
+    def _ids(self, asked: Question) -> list[int]:
         question = self.template.format(
-            principle=principle.text, prompt=prompt, first=first.text, second=second.text
+            principle=asked.principle.text,
+            prompt=asked.prompt,
+            first=asked.first.text,
+            second=asked.second.text,
         )
         ids = [*self.tokenizer.encode_prompt(question), *self.prefix]
         room = getattr(self.model.config, "max_position_embeddings", None)
@@ -208,12 +258,13 @@ class LanguageModelBackend:
             raise UserError(
                 f"the judge's question has {len(ids)} tokens, its model room for {room}"
             )
-        logp = next_token_logp(self._last_logits(ids))
-        return float(logp[self.answers].softmax(0)[1])
+        return ids
 
-    def _last_logits(self, ids: Sequence[int]) -> torch.Tensor:
-        """[V] after the last token."""
-        texts = completions_of([ids[:-1]], [ids[-1:]], pad=self.tokenizer.pad)
+    def _last_logits(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """[n, V] after the last token of each."""
+        texts = completions_of(
+            [row[:-1] for row in ids], [row[-1:] for row in ids], pad=self.tokenizer.pad
+        )
         device = next(self.model.parameters()).device
-        logits: torch.Tensor = read(self.model, texts.to(device)).logits[0, -1]
+        logits: torch.Tensor = read(self.model, texts.to(device), logits_to_keep=1).logits[:, -1]
         return logits

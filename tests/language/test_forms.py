@@ -18,8 +18,8 @@ from prefrl.feedback import (
     answer_id,
     read_text,
 )
-from prefrl.language.forms import ask, instruct, judge_query, labels_from, notes, unjudged
-from prefrl.language.judge import Judge, Principle, rule_backend
+from prefrl.language.forms import ask, instruct, judge_queries, labels_from, notes, unjudged
+from prefrl.language.judge import Judge, Principle, Question, rule_backend
 from prefrl.language.records import Completion, Preference
 from tests.feedback.helpers import filled
 
@@ -142,7 +142,7 @@ def test_a_judge_answers_open_comparisons_once(store: FeedbackStore) -> None:
     )
     ask(store, [("p", texts("aaa", "b")), ("q", texts("c", "ddd")), ("r", texts("e", "f"))], step=0)
     asked = unjudged(store, longer.name)
-    assert [judge_query(store, longer, query) for query in asked] == ["ok"] * 3
+    assert judge_queries(store, longer, asked) == ["ok"] * 3
     assert unjudged(store, longer.name) == []
     verdicts = [label.verdict for label in labels_from(store)]
     assert [verdict.second for verdict in verdicts] == pytest.approx([0.12, 0.88, 0.5], abs=0.01)
@@ -166,16 +166,15 @@ def test_a_judge_leaves_what_others_hold_or_have_said_unless_it_is_to_be_compare
         assert unjudged(store, "judge") == [free]
         assert unjudged(store, "judge", answered=True) == [q for q in asked if q != held.query]
 
-        def asking(*_: object) -> float:
+        def asking(questions: list[Question]) -> list[float]:
+            assert len(questions) == 2  # of what is free, in both orders
             assert [one.query.form for one in eve.take(9)] == ["ranking"]
-            return 0.4
+            return [0.4] * len(questions)
 
         judge = Judge(backend=asking, constitution=(Principle(name="none", text="None."),))
-        assert judge_query(store, judge, held.query) is None
-        assert judge_query(store, judge, said) is None
-        assert judge_query(store, judge, free) == "ok"
-        assert judge_query(store, judge, said, answered=True) == "extra"
-        assert judge_query(store, judge, old, answered=True) is None
+        assert judge_queries(store, judge, [held.query, free, said]) == [None, "ok", None]
+        assert judge_queries(store, judge, [said, old], answered=True) == ["extra", None]
+        assert judge_queries(store, judge, [held.query, old]) == [None, None]
         bob.submit(held, Comparison(choice="first"), None)
     assert [x.rater for x in store.labels(after=0)] == ["ann", "judge", "bob"]
     assert {x.comparison.choice for x in store.feedback() if x.rater == "judge"} == {"tie"}
@@ -189,7 +188,7 @@ def test_a_judge_s_answer_that_failed_leaves_the_query_to_others(store: Feedback
 
     judge = Judge(backend=fail, constitution=(Principle(name="none", text="None."),))
     with pytest.raises(RuntimeError):
-        judge_query(store, judge, query)
+        judge_queries(store, judge, [query])
     with Desk(store, rater="ann") as desk:
         assert [one.query for one in desk.take(1)] == [query]
 

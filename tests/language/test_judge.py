@@ -9,8 +9,10 @@ from prefrl.language.judge import (
     Judge,
     LanguageModelBackend,
     Principle,
+    Question,
     rule_backend,
 )
+from prefrl.language.models import new_model
 from prefrl.language.optimise import OptimConfig
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.reward import TextRewardConfig, TextRewardModel, encode_labels, fit_reward
@@ -41,7 +43,7 @@ def test_exchanging_the_texts_exchanges_the_answer() -> None:
 
 
 def test_a_judge_that_always_takes_the_first_is_indifferent() -> None:
-    one = Judge(backend=lambda prompt, a, b, principle: 0.1, constitution=(KIND,))
+    one = Judge(backend=lambda questions: [0.1] * len(questions), constitution=(KIND,))
     assert one("p", A, B) == pytest.approx(0.5)
 
 
@@ -69,7 +71,7 @@ def test_a_rule_judge_equal_to_the_gold_gives_the_annotators_reward_model_bit_fo
     rule = {"gold": lambda prompt, c: annotator.appeal(prompt, c)}
     one = Judge(backend=rule_backend(rule), constitution=(Principle(name="gold", text="?"),))
     pairs = [("film is", A, B), ("book is", Completion(text="very bad"), A)]
-    by_judge = [one.label(*pair) for pair in pairs]
+    by_judge = one.labels(pairs)
     by_annotator = [
         TextLabel(
             prompt=pair[0],
@@ -105,19 +107,54 @@ def test_a_language_model_answers_by_the_probabilities_of_its_answer_tokens() ->
     words = train_tokenizer([WORDS + " 1 2"], kind="words")
     lm = model_for(words)
     backend = LanguageModelBackend(lm, words, template="{principle} {first} {second}")
-    got = backend("p", A, B, KIND)
+    got, turned = backend([question(A, B), question(B, A)])
     ids = torch.tensor([words.encode_prompt("Prefer what is kind. bad good")])
     logits = lm(input_ids=ids).logits[0, -1]
     one, two = words.encode("1")[0], words.encode("2")[0]
     by_hand = logits[[one, two]].softmax(0)[1].item()
     assert got == pytest.approx(by_hand, abs=1e-6)
     p = Judge(backend=backend, constitution=(KIND,))("p", A, B)
-    assert p == pytest.approx((got + 1 - backend("p", B, A, KIND)) / 2)
+    assert p == pytest.approx((got + 1 - turned) / 2)
+
+
+def question(first: Completion, second: Completion) -> Question:
+    return Question(prompt="p", first=first, second=second, principle=KIND)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_questions_of_different_lengths_are_answered_together_as_alone(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = train_tokenizer([WORDS + " 1 2"], kind="words")
+    lm = new_model(kind, words, width=16, layers=1, heads=2, positions=64, seed=0)
+    backend = LanguageModelBackend(lm, words, template="{principle} {first} {second}")
+    long = Completion(text="bad good bad good bad")
+    asked = [question(long, A), question(A, B), question(long, long), question(B, A)]
+    alone = [backend([one])[0] for one in asked]
+    assert len({round(p, 4) for p in alone}) >= 3
+    assert backend(asked) == pytest.approx(alone, abs=1e-6)
+    monkeypatch.setattr("prefrl.language.judge.AT_ONCE", 3)
+    assert backend(asked) == pytest.approx(alone, abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["sample", "mix"])
+def test_pairs_are_judged_together_as_alone(mode: str) -> None:
+    asked: list[int] = []
+    rules = rule_backend(RULES)
+
+    def counting(questions: list[Question]) -> list[float]:
+        asked.append(len(questions))
+        return list(rules(questions))
+
+    one = Judge(backend=counting, constitution=(KIND, SHORT), mode=mode)
+    pairs = [(f"p{i}", *texts) for i in range(8) for texts in ((A, B), (B, A), (A, A))]
+    together = one.probs(pairs)
+    assert asked == [24 * 2 * (2 if mode == "mix" else 1)]
+    assert together == [one(*pair) for pair in pairs]
+    assert len(set(together)) == (5 if mode == "sample" else 3)
 
 
 def model_for(words):
-    from prefrl.language.models import new_model
-
     return new_model("llama", words, width=16, layers=1, heads=2, positions=64, seed=0)
 
 
@@ -132,5 +169,7 @@ def test_a_constitution_needs_principles_and_rules_that_exist() -> None:
         judge()
     with pytest.raises(UserError, match="no rule 'brave'"):
         judge(Principle(name="brave", text="?"))("p", A, B)
-    with pytest.raises(UserError, match="wanted probabilities"):
-        Judge(backend=lambda *_: 2.0, constitution=(KIND,))("p", A, B)
+    with pytest.raises(UserError, match=r"got 2\.0, wanted a probability"):
+        Judge(backend=lambda asked: [2.0] * len(asked), constitution=(KIND,))("p", A, B)
+    with pytest.raises(UserError, match="got 1 answers, wanted 2"):
+        Judge(backend=lambda _: [0.5], constitution=(KIND,))("p", A, B)

@@ -11,7 +11,7 @@ from prefrl.cli import main
 from prefrl.feedback import Answer, Comparison, FeedbackStore
 from prefrl.language.data import read_labels
 from prefrl.language.forms import ask
-from prefrl.language.judge import QUESTION, Judge, read_constitution
+from prefrl.language.judge import QUESTION, Judge, Pair, read_constitution
 from prefrl.language.models import new_model, save_model
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tokenizer import train_tokenizer
@@ -72,25 +72,27 @@ def test_all_principles_may_be_mixed(room: Path) -> None:
 def test_a_stopped_judge_goes_on_to_the_same_bytes(
     room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(room, out="whole.jsonl") == 0
-    label, asked = Judge.label, []
+    assert run(room, "--batch", "2", out="whole.jsonl") == 0
+    labels, asked = Judge.labels, []
 
-    def twice(of: Judge, *pair: Any) -> TextLabel:
-        asked.append(pair)
-        if len(asked) == 3:
+    def interrupted(of: Judge, pairs: list[Pair]) -> list[TextLabel]:
+        asked.append(len(pairs))
+        if len(asked) == 2:
             raise KeyboardInterrupt
-        return label(of, *pair)
+        return labels(of, pairs)
 
-    monkeypatch.setattr(Judge, "label", twice)
-    assert run(room) != 0
+    monkeypatch.setattr(Judge, "labels", interrupted)
+    assert run(room, "--batch", "2") != 0
     part = room / "labels.jsonl.part"
-    part.write_text(part.read_text() + '{"prompt": "torn')
+    assert len(part.read_text().splitlines()) == 3  # what it was begun with, and one batch
+    part.write_text(part.read_text() + (room / "whole.jsonl").read_text().splitlines()[0] + "\n")
+    part.write_text(part.read_text() + '{"prompt": "torn')  # half a batch, half a line
     (room / "rules.toml").write_text(CONSTITUTION.replace("weight = 3", "weight = 4"))
-    assert run(room) == 2
+    assert run(room, "--batch", "2") == 2
     assert "was begun with another model, constitution or data" in capsys.readouterr().err
     (room / "rules.toml").write_text(CONSTITUTION)
-    assert run(room) == 0
-    assert len(asked) == 4  # two, the one that was interrupted, and that one again
+    assert run(room, "--batch", "2") == 0
+    assert asked == [2, 1, 1]
     assert (room / "labels.jsonl").read_bytes() == (room / "whole.jsonl").read_bytes()
     assert run(room) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
@@ -102,6 +104,7 @@ def test_a_store_is_judged_and_goes_on_where_it_stopped(
     about = [x for name, file in (("model", "lm"), ("constitution", "rules.toml"))
              for x in (f"--{name}", str(room / file))]  # fmt: skip
     command = ["lm", "judge", *about, "--store", str(room / "run"), "--offline", "--device", "cpu"]
+    command += ["--batch", "1"]
     pairs = [("film is", "good", "very bad"), ("book is", "bad", "kind"), ("film is", "x", "y")]
     asked = [(p, (Completion(text=a), Completion(text=b))) for p, a, b in pairs]
     with FeedbackStore.create(room / "run", task="mine", seed=0) as store:
@@ -109,7 +112,7 @@ def test_a_store_is_judged_and_goes_on_where_it_stopped(
         person = Answer(id="1", query=queries[2].id, rater="ann", reply=Comparison(choice="first"))
         store.submit_many([person])
         with monkeypatch.context() as patch:
-            patch.setattr(Judge, "__call__", stopping_after(1))
+            patch.setattr(Judge, "probs", stopping_after(1))
             assert main(command) == 0
         assert len(store.labels(after=0)) == 2
         assert main(command) == 0
@@ -123,7 +126,7 @@ def test_a_store_is_judged_and_goes_on_where_it_stopped(
     assert "was asked 2 comparisons: 1 ok\n" in said
     assert "no comparison that lm-" in said
     (room / "rules.toml").write_text(CONSTITUTION.replace("weight = 3", "weight = 4"))
-    assert main([*command, "--answered"]) == 0
+    assert main([*command, "--answered", "--batch", "2"]) == 0
     assert "was asked 3 comparisons: 3 extra\n" in capsys.readouterr().err
     assert main(["raters", str(room / "run")]) == 0
     assert "lm" in capsys.readouterr().out
@@ -131,13 +134,13 @@ def test_a_store_is_judged_and_goes_on_where_it_stopped(
 
 def stopping_after(count: int) -> Any:
     """A judge's answer, after so many of which a signal comes."""
-    original, said = Judge.__call__, []
+    original, said = Judge.probs, []
 
-    def judged(of: Judge, *pair: Any) -> float:
-        said.append(pair)
+    def judged(of: Judge, pairs: list[Pair]) -> list[float]:
+        said.append(pairs)
         if len(said) == count:
             signal.raise_signal(signal.SIGTERM)
-        return original(of, *pair)
+        return original(of, pairs)
 
     return judged
 

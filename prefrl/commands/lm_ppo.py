@@ -66,6 +66,9 @@ class LmPPOConfig:
     """Of prompts, sampling and minibatches."""
     threads: int = 0
     """Threads for torch on the CPU; 0: all cores."""
+    device: str = "auto"
+    """"cpu", "cuda", "cuda:1", or auto: cuda where there is one. Of several processes each takes
+    its own."""
     checkpoint_every: int = 50
     """Updates."""
     offline: bool = False
@@ -106,11 +109,11 @@ def main(args: list[str], *, prog: str) -> None:
 def ppo(config: LmPPOConfig, out: Path | None) -> None:
     """One run, begun or resumed, on one process or several."""
     from prefrl.language.processes import join
-    from prefrl.loop.hardware import set_threads
+    from prefrl.loop.hardware import choose_device, set_threads
     from prefrl.loop.rundir import RunDir
 
     set_threads(config.threads)
-    processes, device = join()
+    processes, device = join(choose_device(config.device))
     task = task_or_data(config.task, config.data)
     config = replace(config, lm=config.lm.of_task(task))
     model, tokenizer = load_policy(config.model, device="cpu", offline=config.offline)

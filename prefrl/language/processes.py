@@ -7,20 +7,32 @@ import os
 import torch
 from torch import Tensor, nn
 
+from prefrl.errors import UserError
 from prefrl.language.tokens import Completions
 from prefrl.ppo import ALONE, Processes
 
 
-def join() -> tuple[Processes, torch.device]:
+def join(wanted: torch.device) -> tuple[Processes, torch.device]:
     """This process's place among those that `torchrun` started, and its device.
 
     Alone where there are no others; then accelerate is not needed.
+
+    Args:
+        wanted: of the only process; of several its kind, of which each process takes its own.
+
+    Raises:
+        UserError: one device for several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return ALONE, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return ALONE, wanted
+    if wanted.index is not None:
+        raise UserError(
+            f"device: got {str(wanted)!r} for several processes, wanted auto, cuda or cpu: each "
+            "takes a device of its own"
+        )
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=wanted.type == "cpu")
     return Processes(rank=state.process_index, count=state.num_processes), state.device
 
 
@@ -32,11 +44,11 @@ def shard(module: nn.Module) -> None:
     often. Of transformers' models each block is such a layer, of others the whole. Weights move
     to the devices of the processes layer by layer, so that none has to hold all of them.
     """
+    from accelerate import PartialState
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    kind = "cuda" if torch.cuda.is_available() else "cpu"
-    mesh = init_device_mesh(kind, (torch.distributed.get_world_size(),))
+    mesh = init_device_mesh(PartialState().device.type, (torch.distributed.get_world_size(),))
     blocks = {
         name for m in module.modules() for name in getattr(m, "_no_split_modules", None) or ()
     }

@@ -158,6 +158,7 @@ def test_groups_of_completions_are_compared_without_a_critic(parts: Path, tmp_pa
             r"prompt \d+: got \d tokens, wanted at most 1",
         ),
         (["--seed", "-1"], "seed: got -1, wanted 0 or more"),
+        (["--device", "gpu"], "device: got .gpu., wanted auto, cpu, cuda or cuda:N"),
         (["--threads", "-1"], "threads: got -1, wanted 0 or more"),
         (["--batch", "1"], r"lm\.ppo\.minibatches: got 2, wanted at most 1, the batch"),
         (

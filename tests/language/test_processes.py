@@ -69,7 +69,7 @@ def one_of_two(rank: int, port: int, out: str, settings: dict[str, Any]) -> None
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes, _ = join()
+    processes, _ = join(torch.device("cpu"))
     assert (processes.rank, processes.count) == (rank, 2)
     texts = gather_completions(share_of(rank, 2), processes, pad=tokenizer().pad)
     found = updated(texts, processes, **settings)
@@ -157,7 +157,7 @@ def test_shares_cover_everything_once() -> None:
 
 def test_alone_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    processes, _ = join()
+    processes, _ = join(torch.device("cpu"))
     assert processes == ALONE
 
 
@@ -166,3 +166,10 @@ def test_prompts_that_cannot_be_shared_evenly_are_refused() -> None:
     of = LanguageTrainer(model(), tokenizer(), config(), seed=0, processes=two)
     with pytest.raises(UserError, match="got 3, wanted a multiple of 2"):
         of.collect(["a", "b", "c"])
+
+
+def test_one_device_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert join(torch.device("cuda:1")) == (ALONE, torch.device("cuda:1"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="got 'cuda:1' for several processes, wanted auto, cuda or"):
+        join(torch.device("cuda:1"))

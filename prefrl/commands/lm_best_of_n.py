@@ -27,7 +27,7 @@ class BestOfNArgs:
     model: str = ""
     """The policy: a run of `prefrl lm sft|ppo|online|dpo`, or a checkpoint by path or name."""
     reward: str = ""
-    """The run of `prefrl lm reward`, or a classifier of one label."""
+    """The run of `prefrl lm reward`, or a classifier of one label by path or name."""
     task: str = ""
     """A task, whose gold reward is reported too: reviews, docstrings."""
     data: Path | None = None
@@ -70,8 +70,9 @@ def main(args: list[str], *, prog: str) -> None:
 
     task = task_or_data(given.task, given.data)
     policy, tokenizer = load_policy(given.model, device=given.device, offline=given.offline)
-    learned = load_text_reward(Path(model_in(given.reward))).to(choose_device(given.device))
-    reads = load_tokenizer(model_in(given.reward), offline=given.offline)
+    where = model_in(given.reward)
+    learned = load_text_reward(where, offline=given.offline).to(choose_device(given.device))
+    reads = load_tokenizer(where, offline=given.offline)
     if task is not None:
         prompts = list(task.held_out_prompts)
     else:

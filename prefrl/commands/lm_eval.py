@@ -38,8 +38,8 @@ class LmEvalArgs:
     against: str = ""
     """Another policy, usually the SFT model: the KL is to it, and wins are against it."""
     reward: str = ""
-    """The run of `prefrl lm reward`: its learned reward is reported, and decides wins where there
-    is no gold reward."""
+    """The run of `prefrl lm reward`, or a classifier of one label by path or name: its learned
+    reward is reported, and decides wins where there is no gold reward."""
     task: str = ""
     """A task, whose gold reward decides wins: reviews, docstrings."""
     data: Path | None = None
@@ -130,7 +130,7 @@ def _reward(given: LmEvalArgs) -> Scorer | None:
 
     where = model_in(given.reward)
     tokenizer = load_tokenizer(where, offline=given.offline)
-    model = load_text_reward(Path(where)).to(choose_device(given.device))
+    model = load_text_reward(where, offline=given.offline).to(choose_device(given.device))
     return Scorer(model=model, tokenizer=tokenizer)
 
 

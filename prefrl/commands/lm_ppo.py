@@ -51,8 +51,8 @@ class LmPPOConfig:
     """The SFT model, where the policy starts and its reference stays: a run of `prefrl lm sft`,
     or a checkpoint by path or name."""
     reward: str = ""
-    """The run of `prefrl lm reward`, a classifier of one label, or "gold": the task's hidden
-    reward itself, as the baseline."""
+    """The run of `prefrl lm reward`, a classifier of one label by path or name, or "gold": the
+    task's hidden reward itself, as the baseline."""
     task: str = ""
     """A task that needs no download: reviews, docstrings."""
     data: Path | None = None
@@ -220,7 +220,7 @@ class Judgement:
             reads.pad,
         ) == (tokenizer.eos, tokenizer.bos, tokenizer.pad)
         return cls(
-            learned=load_text_reward(Path(where)),
+            learned=load_text_reward(where, offline=config.offline),
             tokenizer=None if same else reads,
             gold=None if task is None else task.gold,
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrl.errors import UserError
-from prefrl.language.tokenizer import Tokenizer
+from prefrl.language.tokenizer import Tokenizer, first_line
 from prefrl.language.tokens import Completions, at_end
 from prefrl.ppo import whole
 
@@ -46,7 +46,7 @@ def load_model(path: str | Path, tokenizer: Tokenizer, *, offline: bool = False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no model at {str(path)!r}: wanted a folder with config.json and safetensors, or a "
-            f"name that can be fetched ({str(error).strip().splitlines()[0]})"
+            f"name that can be fetched ({first_line(error)})"
         ) from error
     make_room(model, tokenizer.size)
     return prepared(model, tokenizer)

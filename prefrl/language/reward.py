@@ -31,7 +31,7 @@ from prefrl.language.lora import adapted, merged
 from prefrl.language.models import ScalarModel, check_room, make_room, refuse_pickles
 from prefrl.language.optimise import Fit, OptimConfig, Sums, Units
 from prefrl.language.records import Completion, TextLabel
-from prefrl.language.tokenizer import Tokenizer, load_tokenizer
+from prefrl.language.tokenizer import Tokenizer, first_line, load_tokenizer
 from prefrl.language.tokens import Completions
 from prefrl.language.verdicts import RankingLoss, pair_accuracy, read_verdicts, verdict_loss
 from prefrl.rewards import bootstrap_counts
@@ -154,16 +154,20 @@ class TextRewardModel(nn.Module):
         (path / ABOUT).write_text(json.dumps(asdict(self.config), indent=2))
 
 
-def load_text_reward(path: Path) -> TextRewardModel:
-    """What `save` wrote, or a classifier of transformers with one label.
+def load_text_reward(where: str | Path, *, offline: bool = False) -> TextRewardModel:
+    """What `save` wrote, or a classifier of transformers with one label, by path or by name.
 
     Its tokenizer lies beside it, for `prefrl.language.tokenizer.load_tokenizer`.
+
+    Args:
+        offline: of a name, fetch nothing.
 
     Raises:
         UserError: neither is there, or its weights are pickles, or they hold no score.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoModel
 
+    path = Path(where)
     if (path / ABOUT).is_file():
         config = TextRewardConfig(**json.loads((path / ABOUT).read_text()))
         trunks = [
@@ -179,27 +183,39 @@ def load_text_reward(path: Path) -> TextRewardModel:
             member.head.load_state_dict(head)  # type: ignore[union-attr]
         made.mean, made.std = tensors["mean"], tensors["std"]
         return made
-    if not (path / "config.json").is_file():
+    if path.is_dir() and not (path / "config.json").is_file():
         raise UserError(f"no reward model in {path}: wanted {ABOUT}, or a classifier of one label")
-    refuse_pickles(path)
+    return _classifier(str(where), offline=offline)
+
+
+def _classifier(where: str, *, offline: bool) -> TextRewardModel:
+    from transformers import AutoModelForSequenceClassification
+
+    refuse_pickles(Path(where))
     model: Any
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        dtype=torch.float32,  # else that of the file, often bfloat16
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    try:
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            where,
+            dtype=torch.float32,  # else that of the file, often bfloat16
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=offline,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no reward model at {where!r}: wanted a run of `prefrl lm reward`, or a classifier of "
+            f"one label in a folder or of a name that can be fetched ({first_line(error)})"
+        ) from error
     if model.config.num_labels != 1:
-        raise UserError(f"{path}: got {model.config.num_labels} labels, wanted one, a score")
+        raise UserError(f"{where}: got {model.config.num_labels} labels, wanted one, a score")
     if not isinstance(getattr(model, "score", None), nn.Linear):
-        raise UserError(f"{path}: got a {type(model).__name__}, wanted one with a linear `score`")
+        raise UserError(f"{where}: got a {type(model).__name__}, wanted one with a linear `score`")
     if "score.weight" in loading["missing_keys"]:  # transformers has drawn one
         raise UserError(
-            f"{path}: got no score.weight, wanted a classifier that was trained to score"
+            f"{where}: got no score.weight, wanted a classifier that was trained to score"
         )
-    make_room(model, load_tokenizer(path, offline=True).size)
+    make_room(model, load_tokenizer(where, offline=offline).size)
     made = _assembled([model.base_model], TextRewardConfig(normalise=False))
     with torch.no_grad():
         made.members[0].head.weight.copy_(model.score.weight)  # type: ignore[union-attr, operator]

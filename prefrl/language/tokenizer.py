@@ -120,7 +120,7 @@ def load_tokenizer(path: str | Path, *, offline: bool = False) -> Tokenizer:
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer at {str(path)!r}: wanted a folder with tokenizer.json, or a name that "
-            f"can be fetched ({_first_line(error)})"
+            f"can be fetched ({first_line(error)})"
         ) from error
     return checked(backend, str(path))
 
@@ -181,5 +181,6 @@ def train_tokenizer(
     return checked(backend, "learned here")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says in short."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -377,6 +377,30 @@ def test_a_classifier_of_one_label_is_a_reward_model(tmp_path: Path) -> None:
         load_text_reward(tmp_path / "one")
 
 
+def test_a_classifier_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    cache = tmp_path / "models--ann--kind"  # as the hub's client keeps what it has fetched
+    snapshot = cache / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("0" * 40)
+    small = LlamaConfig(
+        vocab_size=tokenizer().size, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_labels=1, pad_token_id=tokenizer().pad,
+    )  # fmt: skip
+    LlamaForSequenceClassification(small).save_pretrained(snapshot)
+    tokenizer().save(snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    texts = demos().batch([0])
+    found = load_text_reward("ann/kind", offline=True)
+    assert torch.equal(found.score(texts), load_text_reward(snapshot).score(texts))
+    with pytest.raises(
+        UserError, match="no reward model at 'bob/kind': wanted a run of `prefrl lm"
+    ):
+        load_text_reward("bob/kind", offline=True)
+
+
 def test_a_language_model_is_no_reward_model_though_its_config_speaks_of_one_label(
     tmp_path: Path,
 ) -> None:

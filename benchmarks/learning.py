@@ -331,8 +331,9 @@ def when(result: Result, target: float | None) -> str:
     """When a run first had its arm's target."""
     if target is None:
         return ""
-    if result.reached is None:
-        return f"{target:g}: not ({result.seed})"
+    if result.reached is None:  # of an older run: its curve alone tells
+        reached = any(value >= target for _, value in result.curve)
+        return f"{target:g}: {'yes' if reached else 'not'} ({result.seed})"
     step, minutes = result.reached
     return f"{target:g}: {step / 1e6:.2f}M steps, {minutes:.0f} minutes ({result.seed})"
 

@@ -90,13 +90,14 @@ def test_a_table_says_when_a_target_was_first_reached(
     assert learning.first_at(17.0, rows, seconds) is None
     assert learning.first_at(None, rows, seconds) is None
 
-    def one(seed: int, reached: tuple[int, float] | None) -> Any:
-        curve = [(0, -21.0), (9, 16.0)]
+    def one(seed: int, reached: tuple[int, float] | None, final: float = 16.0) -> Any:
+        curve = [(0, -21.0), (9, final)]
         result = learning.Result(
-            seed=seed, final=16.0, steps=9, labels=3, minutes=5.0, curve=curve, reached=reached
+            seed=seed, final=final, steps=9, labels=3, minutes=5.0, curve=curve, reached=reached
         )
         return learning.Kept(result=result, settings={}, commit="c", machine=machine())
 
-    learning.write("pong", {"Pong": [one(0, (1_130_000, 21.4)), one(1, None)]}, tmp_path)
+    runs = [one(0, (1_130_000, 21.4)), one(1, None, 14.0), one(2, None)]
+    learning.write("pong", {"Pong": runs}, tmp_path)
     table = (tmp_path / "table.md").read_text()
-    assert "15: 1.13M steps, 21 minutes (0), 15: not (1)" in table
+    assert "15: 1.13M steps, 21 minutes (0), 15: not (1), 15: yes (2)" in table

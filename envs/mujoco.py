@@ -49,7 +49,7 @@ class RobotVec(FixedHorizonVectorEnv):
 
     def __init__(self, task: Task, *, num_envs: int, seed: int, options: RobotOptions) -> None:
         self._robots = [_robot(task) for _ in range(num_envs)]
-        self._penalty = _details(task).unhealthy_penalty
+        self._penalty, self._height = _details(task).unhealthy_penalty, _details(task).height
         size = self._robots[0].observation_space.shape
         super().__init__(
             task,
@@ -73,6 +73,9 @@ class RobotVec(FixedHorizonVectorEnv):
         for env, robot in enumerate(self._robots):
             out[env], reward, unhealthy, _, _ = robot.step(actions[env])
             true_reward[env] = reward - self._penalty if unhealthy else reward
+            if self._height is not None:
+                place, above = self._height
+                true_reward[env] += robot.data.qpos[place] - above
         return out, true_reward
 
     def _states(self) -> np.ndarray:

@@ -1,10 +1,11 @@
 """The robot tasks: those of Christiano et al. 2017 (arXiv:1706.03741), appendix A, on MuJoCo v5.
 
 As there, torque costs are removed, because a rater cannot see torque, and terminations are
-replaced by a penalty that the agent has to learn: an episode always lasts the whole horizon,
-and every step at which Gymnasium would have terminated costs 1 in the true reward, on top of
-the healthy bonus that is lost. The paper gives no size for the penalty; 1 is ours, the size
-of that bonus. Contact costs and contact forces go the way of the torques.
+replaced by a penalty that the agent has to learn: an episode always lasts the whole horizon. The
+paper does not say which penalty; for what walks these are those of the code published with it: in
+the place of Gymnasium's bonus for being healthy, the height of the torso (plus a constant). The
+inverted pendulums lose 1 at every step at which Gymnasium would have terminated. Contact costs
+and contact forces go the way of the torques.
 
 The pendulums cannot stand up again, so a long episode would nearly all show a fallen pole:
 they get 100 steps. (The code published with the paper took 25 and 50.) Hopper and Walker2d
@@ -30,6 +31,7 @@ def _robot(
     horizon: int = 1000,
     segment_steps: int = 50,
     unhealthy_penalty: float = 0.0,
+    height: tuple[int, float] | None = None,
     source: str = PAPER,
     **options: Any,
 ) -> Task:
@@ -43,6 +45,7 @@ def _robot(
         details=Robot(
             options=MappingProxyType(options),
             unhealthy_penalty=unhealthy_penalty,
+            height=height,
             true_reward=true_reward,
             source=source,
         ),
@@ -61,24 +64,27 @@ ROBOTS = (
         "Hopper-v5",
         fps=50,
         prefer="Prefer the body moving further to the right, then standing higher; falling is bad.",
-        true_reward="forward velocity + 1 while healthy - 1 while not",
-        unhealthy_penalty=1.0,
+        true_reward="forward velocity + height of the torso",
+        height=(1, 0.0),
+        healthy_reward=0.0,
         ctrl_cost_weight=0.0,
     ),
     _robot(
         "Walker2d-v5",
         fps=50,
         prefer="Prefer walking further to the right, upright; falling is bad.",
-        true_reward="forward velocity + 1 while healthy - 1 while not",
-        unhealthy_penalty=1.0,
+        true_reward="forward velocity + height of the torso - 1",
+        height=(1, 1.0),
+        healthy_reward=0.0,
         ctrl_cost_weight=0.0,
     ),
     _robot(
         "Ant-v5",
         fps=20,
         prefer="Prefer standing upright first, then moving faster to the right.",
-        true_reward="forward velocity + 1 while healthy - 1 while not",
-        unhealthy_penalty=1.0,
+        true_reward="forward velocity + height of the torso - 1.2",
+        height=(2, 1.2),
+        healthy_reward=0.0,
         ctrl_cost_weight=0.0,
         contact_cost_weight=0.0,
         include_cfrc_ext_in_observation=False,

@@ -41,6 +41,8 @@ class Robot:
     """Constructor arguments of Gymnasium's environment."""
     unhealthy_penalty: float = 0.0
     """Charged in the true reward at every step at which Gymnasium would terminate."""
+    height: tuple[int, float] | None = None
+    """(i, h): the true reward has qpos[i] - h, how far the torso is above h metres."""
     true_reward: str
     """The hidden reward in words."""
     source: str

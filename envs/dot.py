@@ -55,11 +55,13 @@ class DotVec(FixedHorizonVectorEnv):
             replay_options=options.replay(),
         )
 
-    def _restart(self, seeds: np.ndarray | None) -> np.ndarray:
+    def _restart(self, rows: np.ndarray, seeds: np.ndarray | None) -> np.ndarray:
         if seeds is not None:
             self._generators = [np.random.default_rng(int(seed)) for seed in seeds]
-        self._state = np.stack([generator.random(4) for generator in self._generators])
-        return self._state.astype(np.float32)
+            self._state = np.empty((self.num_envs, 4))
+        self._state = self._state.copy()
+        self._state[rows] = [self._generators[row].random(4) for row in rows]
+        return self._state[rows].astype(np.float32)
 
     def _simulate(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         dot = np.clip(self._state[:, :2] + MOVES[chosen(self, actions)], 0.0, 1.0)

@@ -31,9 +31,10 @@ class ScoreStep:
     episode_end: np.ndarray
     """[B] bool: the episode ended in this step, hidden from the agent or not."""
     episode_return: np.ndarray
-    """[B] float64: true return of the episode that just ended; 0 where none did."""
+    """[B] float64: true return of the episode that just ended; 0 where none did, or where it was
+    the shorter first one of `reset_at(step, phases=True)`."""
     episode_length: np.ndarray
-    """[B] int64: its length in agent steps; 0 where none ended."""
+    """[B] int64: its length in agent steps; 0 in the same places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +104,20 @@ class HiddenScoreVectorEnv(VectorEnv):
             self.seed = int(seed)  # type: ignore[arg-type]
         return self.reset_at(0), {}
 
-    def reset_at(self, step: int) -> np.ndarray:
-        """Restart from `(seed, step)`: the same pair gives a bit-identical future."""
+    def reset_at(self, step: int, *, phases: bool = False) -> np.ndarray:
+        """Restart from `(seed, step)`: the same pair gives a bit-identical future.
+
+        Args:
+            phases: where all episodes last equally long, the first ones are shorter, each by
+                another part, so that rollouts hold all phases of an episode. Where lengths differ
+                by themselves nothing changes.
+        """
         if not is_count(step):
             raise TaskError(f"reset_at() takes a step, an integer of 0 or more; got {step!r}")
         self._seeds = sub_seeds(self.seed, int(step), self.num_envs)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
+        self._shortened = np.zeros(self.num_envs, bool)
         self.score = self._scored(self._returns, np.zeros(self.num_envs, bool))
         self.steps_since_reset = 0
         observation, self._log = self._begin(self._seeds)
@@ -128,6 +136,7 @@ class HiddenScoreVectorEnv(VectorEnv):
         self.score = self._scored(world.true_reward, world.episode_end)
         self._returns[world.episode_end] = 0.0
         self._lengths[world.episode_end] = 0
+        self._shortened[world.episode_end] = False
         return (
             world.observation,
             np.zeros(self.num_envs),
@@ -136,11 +145,12 @@ class HiddenScoreVectorEnv(VectorEnv):
         )
 
     def _scored(self, true_reward: np.ndarray, end: np.ndarray) -> ScoreStep:
+        whole = end & ~self._shortened
         return ScoreStep(
             true_reward=true_reward.copy(),
             episode_end=end.copy(),
-            episode_return=np.where(end, self._returns, 0.0),
-            episode_length=np.where(end, self._lengths, 0),
+            episode_return=np.where(whole, self._returns, 0.0),
+            episode_length=np.where(whole, self._lengths, 0),
         )
 
     def clip_recipe(self, *, env: int, start: int, steps: int) -> ClipRecipe:
@@ -166,14 +176,18 @@ class HiddenScoreVectorEnv(VectorEnv):
 
 
 class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
-    """Sub-environments in lock-step: all episodes last `task.horizon` steps.
+    """All episodes last `task.horizon` steps.
 
     The horizon is shown as a truncation: it is constant, so it tells nothing. Subclasses
     implement `_restart`, `_simulate` and `_states`; the log holds the state before each step.
     """
 
-    def _restart(self, seeds: np.ndarray | None) -> np.ndarray:
-        """New episodes everywhere, from `seeds` or from where the generators stand."""
+    def _restart(self, rows: np.ndarray, seeds: np.ndarray | None) -> np.ndarray:
+        """New episodes in the sub-environments `rows` [n]: observations [n, *obs].
+
+        Args:
+            seeds: [n] of their generators, for all of them at once; None: as they stand.
+        """
         raise NotImplementedError
 
     def _simulate(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,20 +198,33 @@ class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
         """[B, *state] what a picture needs; later steps leave the array alone."""
         raise NotImplementedError
 
+    def reset_at(self, step: int, *, phases: bool = False) -> np.ndarray:
+        """Restart from `(seed, step)`; with `phases`, sub-environment b is b / B of the horizon
+        ahead of the first."""
+        observation = super().reset_at(step)
+        self._ages = np.arange(self.num_envs) * (self._horizon if phases else 0) // self.num_envs
+        self._shortened = self._ages > 0
+        return observation
+
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
-        observation = self._restart(seeds)
+        observation = self._restart(np.arange(self.num_envs), seeds)
         return observation, StepLog(self.num_envs, self._states().shape[1:], np.float32)
 
     def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
         before = self._states()
         observation, true_reward = self._simulate(actions)
         log.append(before)
-        ended = (self.steps_since_reset + 1) % self._horizon == 0
-        final = observation if ended else None
+        self._ages += 1
+        ended = self._ages == self._horizon
+        final = None
+        if ended.any():
+            final, observation = observation, observation.copy()
+            observation[ended] = self._restart(np.flatnonzero(ended), None)
+            self._ages[ended] = 0
         return Advance(
-            observation=self._restart(None) if ended else observation,
+            observation=observation,
             true_reward=true_reward,
-            episode_end=np.full(self.num_envs, ended),
+            episode_end=ended,
             final_observation=final,
         )
 

@@ -45,7 +45,7 @@ class RobotOptions:
 
 
 class RobotVec(FixedHorizonVectorEnv):
-    """Robots in lock-step: observations float32 [B, d], actions clipped to their bounds."""
+    """Robots: observations float32 [B, d], actions clipped to their bounds."""
 
     def __init__(self, task: Task, *, num_envs: int, seed: int, options: RobotOptions) -> None:
         self._robots = [_robot(task) for _ in range(num_envs)]
@@ -60,11 +60,10 @@ class RobotVec(FixedHorizonVectorEnv):
             replay_options=options.replay(),
         )
 
-    def _restart(self, seeds: np.ndarray | None) -> np.ndarray:
-        out = np.empty(self.observation_space.shape or (), np.float32)
-        for env, robot in enumerate(self._robots):
-            out[env] = robot.reset(seed=None if seeds is None else int(seeds[env]))[0]
-        return out
+    def _restart(self, rows: np.ndarray, seeds: np.ndarray | None) -> np.ndarray:
+        given = [None] * len(rows) if seeds is None else [int(seed) for seed in seeds]
+        begun = [self._robots[row].reset(seed=s)[0] for row, s in zip(rows, given, strict=True)]
+        return np.array(begun, np.float32)
 
     def _simulate(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         actions = clipped(self, actions)

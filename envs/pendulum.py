@@ -34,12 +34,14 @@ class PendulumVec(FixedHorizonVectorEnv):
             replay_options=options.replay(),
         )
 
-    def _restart(self, seeds: np.ndarray | None) -> np.ndarray:
+    def _restart(self, rows: np.ndarray, seeds: np.ndarray | None) -> np.ndarray:
         if seeds is not None:
             self._generators = [np.random.default_rng(int(seed)) for seed in seeds]
+            self._state = np.empty((self.num_envs, 2))
         most = np.array([np.pi, 1.0])
-        self._state = np.stack([rng.uniform(-most, most) for rng in self._generators])
-        return self._observation()
+        self._state = self._state.copy()
+        self._state[rows] = [self._generators[row].uniform(-most, most) for row in rows]
+        return self._observation()[rows]
 
     def _simulate(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         torque = clipped(self, actions)[:, 0]

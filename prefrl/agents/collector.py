@@ -21,9 +21,9 @@ class ScoreStep(Protocol):
     episode_end: np.ndarray
     """[B] bool"""
     episode_return: np.ndarray
-    """[B] valid where episode_end."""
+    """[B] valid where `episode_length` is above 0."""
     episode_length: np.ndarray
-    """[B] valid where episode_end."""
+    """[B] of an episode that ended; 0: none did, or it was a shorter first one."""
 
 
 class HiddenScoreVenv(Protocol):
@@ -34,7 +34,7 @@ class HiddenScoreVenv(Protocol):
     single_action_space: Any
     score: Any
 
-    def reset_at(self, step: int) -> np.ndarray: ...
+    def reset_at(self, step: int, *, phases: bool) -> np.ndarray: ...
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]: ...
 
@@ -54,7 +54,7 @@ class Experience:
     episode_end: np.ndarray
     """[B, T] bool, hidden: segments stop here."""
     episode_returns: list[float]
-    """True returns of the episodes that ended, for oracles and metrics only."""
+    """True returns of the whole episodes that ended, for oracles and metrics only."""
     episode_lengths: list[int]
     """Their lengths in steps."""
     first_step: int
@@ -87,22 +87,28 @@ class Collector:
         self.pixels = len(venv.single_observation_space.shape) == 3
         self._observation = torch.empty(0)
         self._actions: list[np.ndarray] = []
-        self._reset_step = 0
+        self._reset_step, self._phases = 0, True
 
-    def reset_at(self, step: int) -> None:
-        """Start every environment anew from (seed, step)."""
-        self._observation = self._to_device(self.venv.reset_at(step))
+    def reset_at(self, step: int, *, phases: bool = True) -> None:
+        """Start every environment anew from (seed, step).
+
+        Args:
+            phases: each in another phase of its episode. In one phase robots would all stand in
+                one rollout and all lie in the next ones, where normalised advantages would make as
+                much of the little that still differs.
+        """
+        self._observation = self._to_device(self.venv.reset_at(step, phases=phases))
         self._actions = []
-        self._reset_step = step
+        self._reset_step, self._phases = step, phases
 
     def state(self) -> dict[str, Any]:
         """Where the environments are: the reset they came from and all actions since."""
         actions = np.stack(self._actions) if self._actions else np.zeros((0,))
-        return {"reset_step": self._reset_step, "actions": actions}
+        return {"reset_step": self._reset_step, "phases": self._phases, "actions": actions}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Replay from the reset, because ALE's vector environment cannot save its state."""
-        self.reset_at(state["reset_step"])
+        self.reset_at(state["reset_step"], phases=state["phases"])
         observation = None
         for action in state["actions"]:
             observation = self.venv.step(action)[0]
@@ -183,10 +189,10 @@ class _Log:
     def score(self, t: int, score: ScoreStep) -> None:
         """What step t really brought."""
         self.true_reward[:, t], self.episode_end[:, t] = score.true_reward, score.episode_end
-        ended = score.episode_end
-        if ended.any():
-            self.returns += score.episode_return[ended].tolist()
-            self.lengths += score.episode_length[ended].tolist()
+        whole = score.episode_length > 0
+        if whole.any():
+            self.returns += score.episode_return[whole].tolist()
+            self.lengths += score.episode_length[whole].tolist()
 
     def truncation(self, t: int, rows: np.ndarray, final_value: Tensor) -> None:
         """A time limit cut the environments `rows` [n] after step t; [n] V of where they were."""

@@ -51,17 +51,22 @@ def read_run(run: Run, path: Path) -> None:
     labels = {x.seq: x for x in run.store.labels(after=0, as_of=run.watermark)}
     for seq in counters.get("labels", labels):  # older checkpoints: all
         run.bank.add(labels[seq], [run.store.segment(i) for i in labels[seq].segments])
-    _restore(run, load_file(path / TRAINER), counters["reset_step"])
+    reset = {
+        "reset_step": counters["reset_step"],
+        "phases": counters.get("phases", False),  # older checkpoints: all in one
+    }
+    _restore(run, load_file(path / TRAINER), reset)
 
 
 def _counters(run: Run) -> dict[str, Any]:
+    environments = run.collector.state()
     return {
         **{name: getattr(run, name) for name in COUNTERS},
         "labels": run.bank.seqs,
         "episodes": run.episodes.state(),
         "query_generator": run.query_generator.bit_generator.state,
         "window_generator": run.window_generator.bit_generator.state,
-        "reset_step": run.collector.state()["reset_step"],
+        **{name: environments[name] for name in ("reset_step", "phases")},
     }
 
 
@@ -77,14 +82,14 @@ def _tensors(run: Run) -> dict[str, Tensor]:
     return tensors | {k: torch.from_numpy(v.copy()) for k, v in arrays.items()}
 
 
-def _restore(run: Run, tensors: dict[str, Tensor], reset_step: int) -> None:
+def _restore(run: Run, tensors: dict[str, Tensor], reset: dict[str, Any]) -> None:
     load_optimiser(run.ppo.optimiser, below("ppo.", tensors))
     load_optimiser(run.fitter.optimiser, below("fit.", tensors))
     run.fitter.restore(below("fitter.", tensors))
     run.recorder.restore({k: v.numpy() for k, v in below("recorder.", tensors).items()})
     pool = below("pool.", tensors)
     run.recorder.pool.extend(decode_segment(pool[k].numpy().tobytes()) for k in sorted(pool))
-    run.collector.restore({"reset_step": reset_step, "actions": tensors["actions"].numpy()})
+    run.collector.restore({**reset, "actions": tensors["actions"].numpy()})
     for name, state in below("rng.", tensors).items():  # last: replay draws no action
         run.generators[name].set_state(state)
 

@@ -22,7 +22,7 @@ class Corridor:
         self.num_envs, self.single_action_space = num_envs, action_space
         self.calls: list[np.ndarray] = []
 
-    def reset_at(self, step: int) -> np.ndarray:
+    def reset_at(self, step: int, *, phases: bool = False) -> np.ndarray:
         self.state = np.zeros((self.num_envs, 3), np.float32)
         self.state[:, 0], self.state[:, 2] = np.arange(self.num_envs), step
         return self.state
@@ -165,6 +165,36 @@ def test_a_restored_collector_goes_on_bit_for_bit(space: Any, before: int) -> No
     assert got.first_step == wanted.first_step == 4 * before
 
 
+@pytest.mark.parametrize("phases", [True, False])
+def test_environments_begin_in_different_phases_and_again_where_they_are_replayed(
+    phases: bool,
+) -> None:
+    class Asked(Corridor):
+        def reset_at(self, step: int, *, phases: bool = False) -> np.ndarray:
+            self.phases = phases
+            return super().reset_at(step)
+
+    run = collector(Asked(2, Discrete(2)), Fixed(one()))
+    assert run.venv.phases  # type: ignore[attr-defined]
+    run.reset_at(3, phases=phases)
+    other = collector(Asked(2, Discrete(2)), Fixed(one()))
+    other.restore(run.state())
+    assert other.venv.phases == phases  # type: ignore[attr-defined]
+
+
+def test_shorter_first_episodes_are_not_counted() -> None:
+    class Shorter(Corridor):
+        def step(self, actions: np.ndarray) -> tuple[Any, ...]:
+            out = super().step(actions)
+            if len(self.calls) == 3:
+                self.score.episode_length[0] = 0
+            return out
+
+    got = collector(Shorter(2, Discrete(2)), Fixed(one())).collect(6)
+    assert got.episode_end.sum() == 4
+    assert (got.episode_returns, got.episode_lengths) == ([6.0] * 3, [3] * 3)
+
+
 def test_a_saved_state_does_not_grow_with_what_follows() -> None:
     run = collector(Corridor(1, Discrete(2)), Fixed(one()))
     run.collect(4)
@@ -187,9 +217,9 @@ class Slides:
         full = (100 * b + 10 * c + h)[..., None] * np.ones(5)
         self.frames = np.ascontiguousarray(full.astype(np.uint8))
         zero = np.zeros(2)
-        self.score = SimpleNamespace(true_reward=zero, episode_end=zero > 0)
+        self.score = SimpleNamespace(true_reward=zero, episode_end=zero > 0, episode_length=zero)
 
-    def reset_at(self, step: int) -> np.ndarray:
+    def reset_at(self, step: int, *, phases: bool = False) -> np.ndarray:
         return self.frames
 
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:

@@ -124,6 +124,39 @@ def test_an_observation_is_not_overwritten_by_later_steps(task):
 
 
 @pytest.mark.parametrize("task", FIXED)
+def test_phases_shorten_the_first_episodes_and_those_are_not_scored(task):
+    venv = make_vec(task, num_envs=4, seed=0)
+    rng, space, horizon = np.random.default_rng(0), venv.single_action_space, venv.task.horizon
+    venv.reset_at(0, phases=True)
+    ends, scored, returns = [[] for _ in range(4)], [[] for _ in range(4)], np.zeros(4)
+    for step in range(1, 2 * horizon + 1):
+        action = (
+            rng.integers(space.n, size=4) if hasattr(space, "n")
+            else rng.uniform(space.low, space.high, (4, *space.shape)).astype(np.float32)
+        )  # fmt: skip
+        observation, _, _, truncated, info = venv.step(action)
+        returns += venv.score.true_reward
+        assert np.array_equal(truncated, venv.score.episode_end)
+        assert ("final_obs" in info) == truncated.any()
+        for env in np.flatnonzero(truncated):
+            assert not np.array_equal(info["final_obs"][env], observation[env])
+            others = np.flatnonzero(~truncated)
+            assert np.array_equal(info["final_obs"][others], observation[others])
+            ends[env].append(step)
+            if venv.score.episode_length[env]:
+                assert venv.score.episode_length[env] == horizon
+                assert venv.score.episode_return[env] == pytest.approx(returns[env])
+                scored[env].append(step)
+            else:
+                assert venv.score.episode_return[env] == 0
+            returns[env] = 0
+    first = [horizon - env * horizon // 4 for env in range(4)]
+    assert ends == [[one, one + horizon] for one in first]
+    assert scored == [[horizon, 2 * horizon], *([one + horizon] for one in first[1:])]
+    venv.close()
+
+
+@pytest.mark.parametrize("task", FIXED)
 def test_a_fixed_horizon_is_shown_as_truncation_and_restarts_in_the_same_step(task):
     venv = make_vec(task, num_envs=2, seed=0)
     horizon = venv.task.horizon

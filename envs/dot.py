@@ -59,7 +59,6 @@ class DotVec(FixedHorizonVectorEnv):
         if seeds is not None:
             self._generators = [np.random.default_rng(int(seed)) for seed in seeds]
             self._state = np.empty((self.num_envs, 4))
-        self._state = self._state.copy()
         self._state[rows] = [self._generators[row].random(4) for row in rows]
         return self._state[rows].astype(np.float32)
 

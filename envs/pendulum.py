@@ -39,7 +39,6 @@ class PendulumVec(FixedHorizonVectorEnv):
             self._generators = [np.random.default_rng(int(seed)) for seed in seeds]
             self._state = np.empty((self.num_envs, 2))
         most = np.array([np.pi, 1.0])
-        self._state = self._state.copy()
         self._state[rows] = [self._generators[row].uniform(-most, most) for row in rows]
         return self._observation()[rows]
 

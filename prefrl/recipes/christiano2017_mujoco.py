@@ -24,7 +24,10 @@ def recipe(task: str) -> TrainConfig:
         num_envs=8,
         rollout_steps=256,
         checkpoint_every=102_400,
-        policy=PolicyConfig(widths=(64, 64)),  # Schulman et al. 2017
+        policy=PolicyConfig(
+            widths=(64, 64),  # Schulman et al. 2017
+            log_std=-1.0,  # ours: with 0 HalfCheetah is on its back before it has learned anything
+        ),
         ppo=PPOConfig(
             gamma=gamma,  # paper, with TRPO: .995
             lam=lam,

@@ -28,10 +28,10 @@ class TrueRewardVecEnv(LearnedRewardVecEnv):
         out = super().step_wait()
         score = self.env.score  # type: ignore[attr-defined]
         self.steps += self.num_envs
-        if score.episode_end.any():
-            ended = score.episode_end
+        whole = score.episode_length > 0
+        if whole.any():
             self.episodes.add(
-                score.episode_return[ended].tolist(), score.episode_length[ended].tolist()
+                score.episode_return[whole].tolist(), score.episode_length[whole].tolist()
             )
             self.curve.append((self.steps, self.episodes.mean_return()))
         return out

@@ -60,12 +60,13 @@ class LearnedRewardVecEnv(VecEnv):
         """First observations: [B, *obs]; pixels uint8 [B, C, H, W].
 
         Without a seed of its own a later reset begins elsewhere than the ones before it, where
-        the environment knows how (`reset_at`): `learn` resets at every call.
+        the environment knows how (`reset_at`): `learn` resets at every call. Episodes of one length
+        are then begun in different phases, so that the first ones are shorter.
         """
         seed = self._seeds[0]  # one for all: sub-environments derive theirs from it
         options = self._options[0] or None
         if seed is None and options is None and hasattr(self.env, "reset_at"):
-            self._observation = self.env.reset_at(self._played)
+            self._observation = self.env.reset_at(self._played, phases=True)
         else:
             self._observation, self._played = self.env.reset(seed=seed, options=options)[0], 0
         self._reset_seeds()

@@ -78,16 +78,17 @@ def test_the_reward_is_the_models_for_the_observation_acted_upon():
 def test_a_time_limit_brings_the_final_observation_and_nothing_else():
     venv = wrapped("prefrl/Dot-v0", 2)
     venv.reset()
-    for t in range(1, 41):  # the horizon is 40
+    ends = []
+    for t in range(1, 61):  # the horizon is 40; the second one begins half-way
         observation, _, done, infos = venv.step(np.zeros(2, np.int64))
-        if t < 40:
-            assert not done.any()
-            assert infos == [{}, {}]
-    assert done.all()
-    for row, info in zip(observation, infos, strict=True):
-        assert set(info) == {"terminal_observation", "TimeLimit.truncated"}
-        assert info["TimeLimit.truncated"] is True
-        assert not np.array_equal(info["terminal_observation"], row)
+        for env, (row, info) in enumerate(zip(observation, infos, strict=True)):
+            shown = {"terminal_observation", "TimeLimit.truncated"} if done[env] else set()
+            assert set(info) == shown
+            if done[env]:
+                ends.append((t, env))
+                assert info["TimeLimit.truncated"] is True
+                assert not np.array_equal(info["terminal_observation"], row)
+    assert ends == [(20, 1), (40, 0), (60, 1)]
 
 
 def test_a_seed_repeats_the_episode():

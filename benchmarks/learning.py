@@ -109,7 +109,7 @@ def ppo() -> list[Arm]:
     }  # fmt: skip
     cheetah = {
         **alike, "steps": 1_000_000, "num_envs": 8, "rollout_steps": 256,
-        "policy": {"normalise_observations": False},
+        "policy": {"normalise_observations": False, "log_std": 0.0},
         "ppo": {"lr": 3e-4, "lr_end": 1.0, "epochs": 10, "minibatches": 32, "clip": 0.2,
                 "entropy_coef": 0.0, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
                 "lam": 0.95},
@@ -327,13 +327,15 @@ def write(suite: str, table: dict[str, list[Kept]], out: Path) -> None:
     print(markdown(suite, table))
 
 
-def when(result: Result, target: float | None) -> str:
-    """When a run first had its arm's target."""
-    if target is None:
-        return ""
+def reached(results: Sequence[Result], target: float | None) -> str:
+    """A cell of the table: when each run first had its arm's target."""
+    return f" {', '.join(_when(r, target) for r in results) if target is not None else ''} |"
+
+
+def _when(result: Result, target: float) -> str:
     if result.reached is None:  # of an older run: its curve alone tells
-        reached = any(value >= target for _, value in result.curve)
-        return f"{target:g}: {'yes' if reached else 'not'} ({result.seed})"
+        did = any(value >= target for _, value in result.curve)
+        return f"{target:g}: {'yes' if did else 'not'} ({result.seed})"
     step, minutes = result.reached
     return f"{target:g}: {step / 1e6:.2f}M steps, {minutes:.0f} minutes ({result.seed})"
 
@@ -341,10 +343,11 @@ def when(result: Result, target: float | None) -> str:
 def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
     """One line an arm, every seed named."""
     targets = {arm.name: arm.target for arm in SUITES[suite]()}
+    more = " target first reached |" if any(targets.values()) else ""
     lines = [
         "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
-        "| minutes of each | target first reached | processors |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| minutes of each |{more} processors |",
+        f"|---|---|---|---|---|---|---|{'---|' if more else ''}",
     ]
     for name, found in table.items():
         results = [one.result for one in found]
@@ -355,7 +358,7 @@ def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
         lines.append(
             f"| {name} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
             f"| {max(r.labels for r in results):,} | {minutes} "
-            f"| {', '.join(when(r, targets.get(name)) for r in results)} | {processors} |"
+            f"|{reached(results, targets[name]) if more else ''} {processors} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -55,9 +55,11 @@ class Scale:
     reward_epochs: float = 8.0
     """In batches of 16: after fewer steps the reward model has learned little but length."""
     direct_epochs: float = 4.0
-    """Of DPO; these, the batch and the step size were chosen on seed 5 alone."""
+    """Of DPO; this, the batch and the step size were chosen on seed 5 alone."""
     direct_batch: int = 16
+    """Labels of each step of DPO."""
     direct_lr: float = 1e-3
+    """Its step size."""
     least_labels: int = 500
     """With fewer, a reward model takes as many steps as with these."""
     updates: int = 60

@@ -176,7 +176,7 @@ class HiddenScoreVectorEnv(VectorEnv):
 
 
 class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
-    """All episodes last `task.horizon` steps.
+    """All episodes last `task.horizon` steps, but for the first ones of `reset_at(phases=True)`.
 
     The horizon is shown as a truncation: it is constant, so it tells nothing. Subclasses
     implement `_restart`, `_simulate` and `_states`; the log holds the state before each step.

@@ -4,8 +4,9 @@ As there, torque costs are removed, because a rater cannot see torque, and termi
 replaced by a penalty that the agent has to learn: an episode always lasts the whole horizon. The
 paper does not say which penalty; for what walks these are those of the code published with it: in
 the place of Gymnasium's bonus for being healthy, the height of the torso (plus a constant). The
-inverted pendulums lose 1 at every step at which Gymnasium would have terminated. Contact costs
-and contact forces go the way of the torques.
+inverted pendulums lose 1, which is ours, at every step at which Gymnasium would have terminated
+(there: minus the squared angle, and 10 times the height of the tip). Contact costs and contact
+forces go the way of the torques.
 
 The pendulums cannot stand up again, so a long episode would nearly all show a fallen pole:
 they get 100 steps. (The code published with the paper took 25 and 50.) Hopper and Walker2d
@@ -20,6 +21,7 @@ from typing import Any
 from .task import Robot, Task
 
 PAPER = "Christiano et al. 2017, appendix A, with Gymnasium's v5 reward"
+PUBLISHED = "Christiano et al. 2017, appendix A; height as in the code published with it"
 
 
 def _robot(
@@ -66,6 +68,7 @@ ROBOTS = (
         prefer="Prefer the body moving further to the right, then standing higher; falling is bad.",
         true_reward="forward velocity + height of the torso",
         height=(1, 0.0),
+        source=PUBLISHED,
         healthy_reward=0.0,
         ctrl_cost_weight=0.0,
     ),
@@ -75,6 +78,7 @@ ROBOTS = (
         prefer="Prefer walking further to the right, upright; falling is bad.",
         true_reward="forward velocity + height of the torso - 1",
         height=(1, 1.0),
+        source=PUBLISHED,
         healthy_reward=0.0,
         ctrl_cost_weight=0.0,
     ),
@@ -84,6 +88,7 @@ ROBOTS = (
         prefer="Prefer standing upright first, then moving faster to the right.",
         true_reward="forward velocity + height of the torso - 1.2",
         height=(2, 1.2),
+        source=PUBLISHED,
         healthy_reward=0.0,
         ctrl_cost_weight=0.0,
         contact_cost_weight=0.0,

@@ -207,10 +207,10 @@ def _check(config: TrainConfig, task: Task) -> None:
         )
     rollout = config.num_envs * config.rollout_steps
     between = math.ceil(config.checkpoint_every / rollout) * config.rollout_steps
-    if task.horizon is not None and between < task.horizon:
+    if task.horizon is not None and between < 2 * task.horizon:
         log.warning(
-            "the environments start anew every checkpoint_every = %s steps, before any episode of "
-            "%s steps ends: no true return will be known",
+            "the environments start anew every checkpoint_every = %s steps, before each has ended "
+            "a whole episode of %s steps: true returns will be known of few or none",
             f"{config.checkpoint_every:,}",
             f"{task.horizon:,}",
         )

@@ -31,13 +31,16 @@ class LearnedRewardVecEnv(VecEnv):
         env: from `prefrl.make_vec`; or another whose sub-environments restart within the
             step in which an episode ends (`AutoresetMode.SAME_STEP`).
         model: fitted to `env`'s observations and actions.
+        phases: where all episodes last equally long, begin them in different phases, as
+            `prefrl train` does: the first ones are shorter. For `evaluate_policy`, which would
+            count those too, False.
 
     Raises:
         UserError: the model was fitted to other spaces, or not at all; or sub-environments restart
             at another moment.
     """
 
-    def __init__(self, env: VectorEnv, model: RewardModel) -> None:
+    def __init__(self, env: VectorEnv, model: RewardModel, *, phases: bool = True) -> None:
         wanted, got = spaces_of(env), model.spaces
         if wanted != got:
             raise UserError(f"the reward model reads {got}, but the environment gives {wanted}")
@@ -49,7 +52,7 @@ class LearnedRewardVecEnv(VecEnv):
                 f"the environment restarts its episodes by {mode}: wanted AutoresetMode.SAME_STEP, "
                 "an argument of gymnasium's vector environments, or one of prefrl.make_vec"
             )
-        self.env, self.model = env, model
+        self.env, self.model, self.phases = env, model, phases
         self.render_mode = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._observation = np.empty(0)
@@ -60,15 +63,16 @@ class LearnedRewardVecEnv(VecEnv):
         """First observations: [B, *obs]; pixels uint8 [B, C, H, W].
 
         Without a seed of its own a later reset begins elsewhere than the ones before it, where
-        the environment knows how (`reset_at`): `learn` resets at every call. Episodes of one length
-        are then begun in different phases, so that the first ones are shorter.
+        the environment knows how (`reset_at`): `learn` resets at every call.
         """
         seed = self._seeds[0]  # one for all: sub-environments derive theirs from it
         options = self._options[0] or None
         if seed is None and options is None and hasattr(self.env, "reset_at"):
-            self._observation = self.env.reset_at(self._played, phases=True)
+            self._observation = self.env.reset_at(self._played, phases=self.phases)
         else:
             self._observation, self._played = self.env.reset(seed=seed, options=options)[0], 0
+            if self.phases and options is None and hasattr(self.env, "reset_at"):
+                self._observation = self.env.reset_at(0, phases=True)
         self._reset_seeds()
         self._reset_options()
         return self._observation

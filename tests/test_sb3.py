@@ -75,8 +75,11 @@ def test_the_reward_is_the_models_for_the_observation_acted_upon():
     assert reward == pytest.approx(want[:, 0].numpy(), abs=1e-6)
 
 
-def test_a_time_limit_brings_the_final_observation_and_nothing_else():
+@pytest.mark.parametrize("seed", [None, 0])
+def test_a_time_limit_brings_the_final_observation_and_nothing_else(seed):
     venv = wrapped("prefrl/Dot-v0", 2)
+    if seed is not None:
+        venv.seed(seed)  # as every algorithm with a seed does
     venv.reset()
     ends = []
     for t in range(1, 61):  # the horizon is 40; the second one begins half-way
@@ -89,6 +92,14 @@ def test_a_time_limit_brings_the_final_observation_and_nothing_else():
                 assert info["TimeLimit.truncated"] is True
                 assert not np.array_equal(info["terminal_observation"], row)
     assert ends == [(20, 1), (40, 0), (60, 1)]
+
+
+def test_episodes_of_one_phase_are_all_whole():
+    env = prefrl.make_vec("prefrl/Dot-v0", num_envs=2, seed=0)
+    venv = LearnedRewardVecEnv(env, random_model(env), phases=False)
+    venv.reset()
+    ends = [venv.step(np.zeros(2, np.int64))[2].tolist() for _ in range(40)]
+    assert ends == [[False, False]] * 39 + [[True, True]]
 
 
 def test_a_seed_repeats_the_episode():

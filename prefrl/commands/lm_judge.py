@@ -15,7 +15,7 @@ from prefrl.commands.parse import parse
 from prefrl.errors import UserError
 
 if TYPE_CHECKING:
-    from prefrl.language.judge import Judge, Pair
+    from prefrl.language.judge import Judge, LanguageModelBackend, Pair
     from prefrl.language.records import Completion
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,14 @@ def main(args: list[str], *, prog: str) -> None:
 def judge_store(given: JudgeArgs, run: Path) -> None:
     """All that is open in a run, and perhaps what is answered too."""
     from prefrl.feedback import FeedbackStore
-    from prefrl.language.forms import judge_queries, unjudged
+    from prefrl.language.forms import judge_queries, pairs_of, unjudged
     from prefrl.loop.metrics import ProgressLine
     from prefrl.loop.train import Stop
 
     with FeedbackStore.open(run) as store:
-        asked, _ = _judge(given)
+        asked, backend, _ = _judge(given)
         todo, outcomes = unjudged(store, asked.name, answered=given.answered), Counter[str]()
+        backend.check_room(asked.questions(pairs_of(store, todo)))
         progress = ProgressLine(len(todo), step=0, unit="pairs")
         try:
             with Stop().on_signals() as stop:
@@ -119,8 +120,9 @@ def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
     if not out.parent.is_dir():
         raise UserError(f"out: got {out}, wanted a file in a folder that is there")
     pairs = _pairs(data)
-    asked, model = _judge(given)
-    inputs = fingerprint([model, asked.constitution, given.mode, given.seed, pairs])
+    asked, backend, model = _judge(given)
+    backend.check_room(asked.questions(pairs))
+    inputs = fingerprint([model, asked.constitution, given.mode, given.seed, given.batch, pairs])
     part = out.with_name(f"{out.name}.part")
     if _judged(asked, pairs, part, inputs, batch=given.batch):
         _publish(part, out)
@@ -129,8 +131,8 @@ def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
         log.info("stopped: the same command goes on from %s", part)
 
 
-def _judge(given: JudgeArgs) -> tuple[Judge, str]:
-    """And its model's fingerprint.
+def _judge(given: JudgeArgs) -> tuple[Judge, LanguageModelBackend, str]:
+    """The judge, what it asks, and the fingerprint of its model.
 
     It is called after the model's folder and what it judges by, so that two judges are never
     taken for one.
@@ -145,14 +147,15 @@ def _judge(given: JudgeArgs) -> tuple[Judge, str]:
     digest = fingerprint([weights, constitution, given.mode, given.seed])
     name = f"{Path(given.model).resolve().name}-{digest[:8]}"
     check_name("rater", name)
+    backend = LanguageModelBackend(model, tokenizer)
     judge = Judge(
-        backend=LanguageModelBackend(model, tokenizer),
+        backend=backend,
         constitution=constitution,
         mode=given.mode,
         seed=given.seed,
         name=name,
     )
-    return judge, weights
+    return judge, backend, weights
 
 
 def _pairs(data: Path) -> list[Pair]:
@@ -216,8 +219,8 @@ def _begun(part: Path, inputs: str, *, batch: int) -> int:
     lines = part.read_bytes().split(b"\n")[:-1]  # a kill may have torn the last
     if not lines or json.loads(lines[0]) != {"inputs": inputs}:
         raise UserError(
-            f"{part} was begun with another model, constitution or data: bring those back to go "
-            "on, or delete it"
+            f"{part} was begun with another model, constitution, batch or data: bring those "
+            "back to go on, or delete it"
         )
     rows = len(lines) - 1
     done = rows - rows % batch

@@ -35,7 +35,7 @@ from prefrl.language.judge import Judge, Pair, Principle
 from prefrl.language.records import Completion, Preference, TextLabel
 from prefrl.language.tasks.task import Gold
 
-LEASE_SECONDS = 600.0  # for each answer of a slow model
+LEASE_SECONDS = 1800.0  # for the answers of a slow model, and those that were killed
 
 
 def ask(
@@ -116,10 +116,10 @@ def judge_queries(
             token = secrets.token_hex(16)
             store.queue.grant(
                 Lease(query=query.id, rater=judge.name, token=token, place=0, granted=now,
-                      expires=now + LEASE_SECONDS * len(mine))
+                      expires=now + LEASE_SECONDS)
             )  # fmt: skip
     try:
-        probs = judge.probs([_pair(store, query) for query in mine]) if mine else []
+        probs = judge.probs(pairs_of(store, mine)) if mine else []
         answers = [
             Answer(
                 id=answer_id(query.id, judge.name),
@@ -137,9 +137,12 @@ def judge_queries(
                 store.queue.drop(query.id, judge.name)
 
 
-def _pair(store: FeedbackStore, query: Query) -> Pair:
-    prompt, (first, second) = _texts(store, query.segments)
-    return prompt, first, second
+def pairs_of(store: FeedbackStore, queries: Sequence[Query]) -> list[Pair]:
+    """The texts of comparisons."""
+    return [
+        (prompt, first, second)
+        for prompt, (first, second) in (_texts(store, query.segments) for query in queries)
+    ]
 
 
 def _free(store: FeedbackStore, query: Query, rater: str, *, answered: bool) -> bool:

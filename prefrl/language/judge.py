@@ -98,13 +98,7 @@ class Judge:
 
     def probs(self, pairs: Sequence[Pair]) -> list[float]:
         """P(second preferred) of each, both orders averaged; all asked of the backend at once."""
-        principles = [self._principles(*pair) for pair in pairs]
-        questions = [
-            Question(prompt=prompt, first=a, second=b, principle=principle)
-            for (prompt, first, second), asked in zip(pairs, principles, strict=True)
-            for principle in asked
-            for a, b in ((first, second), (second, first))
-        ]
+        questions = self.questions(pairs)
         said = [float(p) for p in self.backend(questions)]
         if len(said) != len(questions):
             raise UserError(
@@ -115,9 +109,19 @@ class Judge:
             raise UserError(f"judge {self.name!r}: got {impossible[0]}, wanted a probability")
         # so that equal answers are an exact tie
         each = iter([0.5 + (p - q) / 2 for p, q in zip(said[::2], said[1::2], strict=True)])
+        judged_by = [self._principles(*pair) for pair in pairs]
         return [
             float(np.average([next(each) for _ in asked], weights=[p.weight for p in asked]))
-            for asked in principles
+            for asked in judged_by
+        ]
+
+    def questions(self, pairs: Sequence[Pair]) -> list[Question]:
+        """What the backend is asked: of each pair by each principle in one order, and the other."""
+        return [
+            Question(prompt=prompt, first=a, second=b, principle=principle)
+            for prompt, first, second in pairs
+            for principle in self._principles(prompt, first, second)
+            for a, b in ((first, second), (second, first))
         ]
 
     def labels(self, pairs: Sequence[Pair]) -> list[TextLabel]:
@@ -245,6 +249,11 @@ class LanguageModelBackend:
             said[rows] = logp[:, self.answers].softmax(-1)[:, 1].cpu()
         return said.tolist()
 
+    def check_room(self, questions: Sequence[Question]) -> None:
+        """Raises UserError where the model has not the positions."""
+        for asked in questions:
+            self._ids(asked)
+
     def _ids(self, asked: Question) -> list[int]:
         question = self.template.format(
             principle=asked.principle.text,
@@ -256,7 +265,8 @@ class LanguageModelBackend:
         room = getattr(self.model.config, "max_position_embeddings", None)
         if room is not None and len(ids) > room:
             raise UserError(
-                f"the judge's question has {len(ids)} tokens, its model room for {room}"
+                f"the judge's question about {asked.prompt[:60]!r} has {len(ids)} tokens, its "
+                f"model room for {room}"
             )
         return ids
 

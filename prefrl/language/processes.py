@@ -18,7 +18,7 @@ def join(wanted: torch.device) -> tuple[Processes, torch.device]:
     Alone where there are no others; then accelerate is not needed.
 
     Args:
-        wanted: of the only process; of several its kind, of which each process takes its own.
+        wanted: the device; with several processes its kind alone counts, and each has its own.
 
     Raises:
         UserError: one device for several processes.

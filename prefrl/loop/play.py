@@ -106,7 +106,7 @@ def episode_returns(player: Player, *, episodes: int) -> np.ndarray:
     while any(len(played) < wanted for played, wanted in zip(done, share, strict=True)):
         player.step()
         score = player.venv.score
-        for env in np.flatnonzero(score.episode_end):
+        for env in np.flatnonzero(score.episode_length):
             done[env].append(float(score.episode_return[env]))
     kept = [played[:wanted] for played, wanted in zip(done, share, strict=True)]
     return np.concatenate(kept)

@@ -82,7 +82,7 @@ class Run:
         self._build_agent()
         self._build_rewards(model)
         self.recorder.reset(venv.num_envs)
-        self.collector.reset_at(0)
+        self.collector.reset_at(0, phases=not self.restarts)
 
     def _build_generators(self) -> None:
         """One stream for each purpose, so that none disturbs another."""
@@ -335,7 +335,7 @@ class Run:
 
     def restart(self) -> None:
         """Start all environments anew from (seed, step)."""
-        self.collector.reset_at(self.step)
+        self.collector.reset_at(self.step, phases=not self.restarts)
         self.recorder.reset(self.venv.num_envs)
 
     def checkpoint_due(self) -> bool:

@@ -42,6 +42,7 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
     clock = Clock()
     try:
         while run.step < config.steps and not stop.asked:
+            restarts = run.restarts
             experience = run.collector.collect(run.rollout_steps)
             run.step += experience.true_reward.size
             run.episodes.add(experience.episode_returns, experience.episode_lengths)
@@ -70,7 +71,7 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
             progress.update(run.step, figures | run.latest)
             if run.checkpoint_due():
                 run.checkpoint(restart=True)
-            elif run.restarts:
+            elif restarts:  # after the first fit once more, into different phases of episodes
                 run.restart()
         run.checkpoint(restart=False)
     finally:

@@ -89,8 +89,10 @@ def test_a_stopped_judge_goes_on_to_the_same_bytes(
     part.write_text(part.read_text() + '{"prompt": "torn')  # half a batch, half a line
     (room / "rules.toml").write_text(CONSTITUTION.replace("weight = 3", "weight = 4"))
     assert run(room, "--batch", "2") == 2
-    assert "was begun with another model, constitution or data" in capsys.readouterr().err
+    assert "was begun with another model, constitution, batch or data" in capsys.readouterr().err
     (room / "rules.toml").write_text(CONSTITUTION)
+    assert run(room, "--batch", "1") == 2
+    assert "was begun with another model, constitution, batch or data" in capsys.readouterr().err
     assert run(room, "--batch", "2") == 0
     assert asked == [2, 1, 1]
     assert (room / "labels.jsonl").read_bytes() == (room / "whole.jsonl").read_bytes()
@@ -179,6 +181,17 @@ def test_a_constitution_that_is_none_is_refused(
     (room / "rules.toml").write_text(text)
     assert run(room) == 2
     assert complaint in capsys.readouterr().err
+    assert not (room / "labels.jsonl.part").exists()
+
+
+def test_a_question_beyond_the_model_s_positions_is_refused_before_any_is_asked(
+    room: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [*SAID, ("the end", "good " * 90), ("the end", "bad")]
+    rows = [{"prompt": p, "completion": c} for p, c in said]
+    (room / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(room, "--batch", "1") == 2
+    assert "question about 'the end' has" in capsys.readouterr().err
     assert not (room / "labels.jsonl.part").exists()
 
 

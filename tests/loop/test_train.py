@@ -197,7 +197,12 @@ def test_until_the_first_fit_every_segment_begins_at_a_reset(
     queries = dataclasses.replace(config().queries, restart=True)
     with running(tmp_path, config(**settings, queries=queries)) as run:
         begins: list[tuple[bool, int]] = []
-        add = run.recorder.add
+        add, reset_at = run.recorder.add, run.venv.reset_at
+        resets: list[tuple[bool, bool]] = []
+
+        def reset(step: int, *, phases: bool) -> np.ndarray:
+            resets.append((run.model.fitted, phases))
+            return reset_at(step, phases=phases)
 
         def noted(experience: Any, *, policy_step: int) -> None:
             steps = experience.action.shape[1]
@@ -206,7 +211,10 @@ def test_until_the_first_fit_every_segment_begins_at_a_reset(
             add(experience, policy_step=policy_step)
 
         monkeypatch.setattr(run.recorder, "add", noted)
+        monkeypatch.setattr(run.venv, "reset_at", reset)
         learn(run)
+    # so that each of them is whole; and once more, into different phases of episodes
+    assert resets == [(False, False)] * (len(resets) - 1) + [(True, True)]
     before = [first_step for fitted, first_step in begins if not fitted]
     assert len(before) > 2
     assert set(before) == {0}

@@ -193,7 +193,7 @@ def untimed(row: dict[str, float]) -> dict[str, float]:
 def test_until_the_first_fit_every_segment_begins_at_a_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = SHORT | {"steps": 4_480}
+    settings = SHORT | {"steps": 4_480, "checkpoint_every": 10_000}
     queries = dataclasses.replace(config().queries, restart=True)
     with running(tmp_path, config(**settings, queries=queries)) as run:
         begins: list[tuple[bool, int]] = []

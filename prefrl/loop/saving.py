@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from prefrl.errors import UserError
 from prefrl.feedback import decode_segment, encode_segment
 from prefrl.loop.checkpoint import below, load_optimiser, optimiser_tensors, prefixed
 
@@ -39,10 +40,21 @@ def write_run(run: Run, path: Path) -> None:
 
 
 def read_run(run: Run, path: Path) -> None:
-    """Bring `run` to where it stood when `path` was written; labels come from its store."""
+    """Bring `run` to where it stood when `path` was written; labels come from its store.
+
+    Raises:
+        UserError: it was begun when the task had another true reward.
+    """
+    counters = json.loads((path / STATE).read_text())
+    begun, now = counters.get("true_reward"), _true_reward(run)  # not in older checkpoints
+    if begun not in (None, now):
+        raise UserError(
+            f"{run.directory.path} was begun when the true reward of {run.config.task} was "
+            f"{begun!r}; now it is {now!r}, and half a run of each would be neither: go on with "
+            "the version of prefrl that began it, or start anew in another directory"
+        )
     run.policy.load_state_dict(load_file(path / POLICY))
     run.model.restore(load_file(path / MODEL))
-    counters = json.loads((path / STATE).read_text())
     for name in COUNTERS:
         setattr(run, name, counters[name])
     run.episodes.restore(counters["episodes"])
@@ -62,12 +74,18 @@ def _counters(run: Run) -> dict[str, Any]:
     environments = run.collector.state()
     return {
         **{name: getattr(run, name) for name in COUNTERS},
+        "true_reward": _true_reward(run),
         "labels": run.bank.seqs,
         "episodes": run.episodes.state(),
         "query_generator": run.query_generator.bit_generator.state,
         "window_generator": run.window_generator.bit_generator.state,
         **{name: environments[name] for name in ("reset_step", "phases")},
     }
+
+
+def _true_reward(run: Run) -> str | None:
+    """In words, where the task chooses it; None for games, whose score it is."""
+    return getattr(run.venv.task.details, "true_reward", None)
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from envs import ScoreStep, make_vec
+from envs import ScoreStep, make_vec, registry
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Answer, Comparison, FeedbackStore
@@ -388,3 +388,24 @@ def test_a_directory_of_other_settings_is_refused_and_left_alone(tmp_path: Path)
     with pytest.raises(UserError, match="labels was 40, now 41"):
         RunDir.prepare(tmp_path / "run", config(**SHORT | {"labels": 41}))
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+
+
+def test_a_run_begun_under_another_true_reward_is_not_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = dataclasses.replace(
+        recipe_for("Hopper-v5"), num_envs=2, rollout_steps=64, steps=512, checkpoint_every=128
+    )
+    begun = dataclasses.replace(short, labels=0, reward="true")
+    with running(tmp_path / "run", begun) as run:
+        learn(run, stop=StopAt(run, 128))
+        task = run.venv.task
+    with running(tmp_path / "run", begun) as run:
+        assert run.step == 128
+    other = dataclasses.replace(task.details, true_reward="hops a minute")
+    monkeypatch.setitem(registry._TASKS, task.id, dataclasses.replace(task, details=other))
+    with (
+        pytest.raises(UserError, match=r"'forward velocity \+ height.*now it is 'hops a minute'"),
+        running(tmp_path / "run", begun),
+    ):
+        pass

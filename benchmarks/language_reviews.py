@@ -227,23 +227,35 @@ def _seeds(runs: Runs) -> str:
 
 
 def draw_frontier(runs: Runs) -> Figure:
-    """Gold reward against KL: a marker for each seed and setting, a line for best-of-n."""
+    """Gold reward against KL: a marker for each seed and setting, a line for best-of-n.
+
+    Points below all SFT models by more than their reward's unit are named instead of drawn: one at
+    -9 would leave no room for the others.
+    """
     figure, (ax,) = _figure(1, width=8.0)
     for run in runs:
         line = run["found"]["best of n"]
         label = "best of n" if run is runs[0] else None
         ax.plot([p["kl"] for p in line], [p["gold"] for p in line], "-", lw=1, alpha=0.7,
                 color=COLOURS["best of n"], label=label)  # fmt: skip
+    floor = min(run["found"]["sft"][-1]["gold"] for run in runs) - 1
+    below = []
     for kind, marker in (("sft", "o"), ("ppo", "s"), ("grpo", "D"), ("dpo", "^")):
         arms = [arm for arm in runs[0]["found"] if arm.split()[0] == kind]
-        points = [run["found"][arm][-1] for arm in arms for run in runs]
+        every = [run["found"][arm][-1] for arm in arms for run in runs]
+        points = [p for p in every if p["gold"] >= floor]
+        below += [f"{kind.upper()} {p['gold']:.1f} at {p['kl']:.0f} nats"
+                  for p in every if p["gold"] < floor]  # fmt: skip
         betas = ", ".join(arm.split()[1] for arm in arms if " " in arm)
         ax.scatter([p["kl"] for p in points], [p["gold"] for p in points], marker=marker, s=42,
                    color=COLOURS[kind], alpha=0.85,
                    label=kind.upper() + (f" (beta {betas})" if betas else ""))  # fmt: skip
     ax.set(xlabel="KL to the SFT policy, nats a completion", ylabel="gold reward",
            title=f"Tiny reviews: one reward model of 2,000 pairs ({_seeds(runs)})")  # fmt: skip
-    ax.legend(frameon=False)
+    if below:
+        ax.text(0.98, 0.03, "below the picture: " + ", ".join(below), transform=ax.transAxes,
+                ha="right", fontsize=9)  # fmt: skip
+    ax.legend(frameon=False, loc="center right")
     return figure
 
 

@@ -21,12 +21,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kept import kept, same_settings, with_earlier
 
+if TYPE_CHECKING:
+    from prefrl.loop.rundir import RunDir
+
 SEEDS = (0, 1, 2)
+EPISODES = 16  # that each last policy plays anew
 ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")  # Okabe and Ito
 
@@ -60,6 +64,9 @@ class Result:
     """(step, mean true return over the last 100 episodes), at most 200 points."""
     reached: tuple[int, float] | None = None
     """(step, minutes) at which the arm's target was first reached."""
+    anew: tuple[float, float, float] | None = None
+    """True return of the last policy in new episodes, as long as the task's own, and its 95 %
+    interval; of ours alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,8 +245,27 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
             minutes=seconds[-1] / 60,
             curve=thinned(curve),
             reached=first_at(arm.target, rows, seconds),
+            anew=played_anew(directory),
         )
     )
+
+
+def played_anew(directory: RunDir) -> tuple[float, float, float]:
+    """True return of the newest policy in new episodes, and its 95 % interval."""
+    from envs import find_task
+    from prefrl.config import read_toml
+    from prefrl.film import PLAY_SEED, open_player
+    from prefrl.loop.hardware import set_threads
+    from prefrl.loop.play import episode_returns, estimate
+
+    set_threads(1)
+    task = find_task(read_toml(directory.config).task)
+    player, _ = open_player(
+        directory, num_envs=EPISODES, seed=PLAY_SEED, greedy=False, horizon=task.horizon
+    )
+    found = estimate(episode_returns(player, episodes=EPISODES))
+    player.venv.close()
+    return found.mean, found.low, found.high
 
 
 def first_at(
@@ -259,14 +285,13 @@ PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward",
 
 def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     """SB3's PPO on the same environments, which show it the true reward."""
-    import torch
     from sb3_true_reward import TrueRewardVecEnv
     from stable_baselines3 import PPO
 
     import prefrl
+    from prefrl.loop.hardware import set_threads
 
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     settings, ours = arm.settings, arm.settings["ppo"]
     options = {"actions": "reduced"} if arm.task.startswith("ALE/") else {}
     venv = TrueRewardVecEnv(
@@ -340,14 +365,23 @@ def _when(result: Result, target: float) -> str:
     return f"{target:g}: {step / 1e6:.2f}M steps, {minutes:.0f} minutes ({result.seed})"
 
 
+def anew(results: Sequence[Result]) -> str:
+    """A cell of the table: how the last policies play anew, where that is known."""
+    return ", ".join(
+        f"{r.anew[0]:.1f} ({r.anew[1]:.1f} to {r.anew[2]:.1f}) ({r.seed})"
+        for r in results
+        if r.anew is not None
+    )
+
+
 def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
     """One line an arm, every seed named."""
     targets = {arm.name: arm.target for arm in SUITES[suite]()}
     more = " target first reached |" if any(targets.values()) else ""
     lines = [
         "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
-        f"| minutes of each |{more} processors |",
-        f"|---|---|---|---|---|---|---|{'---|' if more else ''}",
+        f"| minutes of each |{more} last policy in {EPISODES} new episodes | processors |",
+        f"|---|---|---|---|---|---|---|---|{'---|' if more else ''}",
     ]
     for name, found in table.items():
         results = [one.result for one in found]
@@ -358,7 +392,7 @@ def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
         lines.append(
             f"| {name} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
             f"| {max(r.labels for r in results):,} | {minutes} "
-            f"|{reached(results, targets[name]) if more else ''} {processors} |"
+            f"|{reached(results, targets[name]) if more else ''} {anew(results)} | {processors} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -22,7 +22,7 @@ from gymnasium.spaces import Box
 
 from .clips import check_states
 from .hidden import FixedHorizonVectorEnv, HiddenScoreVectorEnv
-from .task import Robot, Task, TaskError
+from .task import Robot, Task, TaskError, is_count
 
 if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
     os.environ.setdefault("MUJOCO_GL", "egl")
@@ -37,10 +37,22 @@ _renderers = threading.local()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobotOptions:
-    """The robots have no options."""
+    """How a robot's episodes are played."""
+
+    horizon: int | None = None
+    """Steps of an episode; None: the task's. Who cannot stand up again learns more from short
+    ones."""
+
+    def __post_init__(self) -> None:
+        if self.horizon is not None and (not is_count(self.horizon) or self.horizon < 1):
+            raise TaskError(f"option horizon={self.horizon!r}: wanted an integer of 1 or more")
+
+    def task(self, task: Task) -> Task:
+        """`task` as it is played with these options."""
+        return task if self.horizon is None else replace(task, horizon=self.horizon)
 
     def replay(self) -> dict[str, Any]:
-        """Nothing changes what happens."""
+        """None of them changes what a clip shows."""
         return {}
 
 
@@ -52,7 +64,7 @@ class RobotVec(FixedHorizonVectorEnv):
         self._penalty, self._height = _details(task).unhealthy_penalty, _details(task).height
         size = self._robots[0].observation_space.shape
         super().__init__(
-            task,
+            options.task(task),
             num_envs=num_envs,
             seed=seed,
             observation_space=Box(-np.inf, np.inf, size, np.float32),

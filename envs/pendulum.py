@@ -26,7 +26,7 @@ class PendulumVec(FixedHorizonVectorEnv):
     def __init__(self, task: Task, *, num_envs: int, seed: int, options: RobotOptions) -> None:
         most = np.array([1.0, 1.0, MAX_SPEED], np.float32)
         super().__init__(
-            task,
+            options.task(task),
             num_envs=num_envs,
             seed=seed,
             observation_space=Box(-most, most, dtype=np.float32),

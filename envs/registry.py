@@ -37,7 +37,7 @@ def find_task(task_id: str) -> Task:
 def make_vec(task: str, *, num_envs: int, seed: int, **options: Any) -> HiddenScoreVectorEnv:
     """`num_envs` environments of a task, with the score hidden.
 
-    Atari takes the options `sticky`, `noop_max`, `actions` and `threads`; the others none.
+    Atari takes the options `sticky`, `noop_max`, `actions` and `threads`, robots `horizon`.
     """
     found = find_task(task)
     if not is_count(num_envs) or num_envs < 1 or not is_count(seed):

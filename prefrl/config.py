@@ -24,7 +24,7 @@ RETIRED: dict[str, Any] = {"model.soft_threshold": 0.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvConfig:
-    """Options of the Atari tasks; other tasks refuse them."""
+    """Options of the tasks: a game refuses a robot's, and a robot a game's."""
 
     actions: Literal["minimal", "full", "reduced"] | None = None
     """Buttons: the game's own, all 18, or only those that differ in effect."""
@@ -32,6 +32,8 @@ class EnvConfig:
     """Probability that the emulator repeats the last action (0 in Christiano et al. 2017)."""
     noop_max: int | None = None
     """Up to this many idle steps after a reset."""
+    horizon: int | None = None
+    """Steps of a robot's episode, where the task's are too many."""
 
     def options(self) -> dict[str, Any]:
         """What was set, for `make_vec`."""

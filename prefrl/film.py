@@ -23,18 +23,28 @@ ATARI_PIECE = 900  # pictures of 100 KB
 
 
 def open_player(
-    directory: RunDir, *, num_envs: int, seed: int, greedy: bool, device: str = "cpu"
+    directory: RunDir,
+    *,
+    num_envs: int,
+    seed: int,
+    greedy: bool,
+    device: str = "cpu",
+    horizon: int | None = None,
 ) -> tuple[Player, int]:
     """The newest policy of a run in fresh environments, and the step it comes from.
+
+    Args:
+        horizon: steps of a robot's episode; None: as it was trained.
 
     Play with one thread of torch's: of a few rows at a time several wait for each other, 80 times
     longer.
 
     Raises:
-        UserError: not a run, or one without a checkpoint.
+        UserError: not a run, or one without a checkpoint; or a task that has no `horizon`.
     """
     config = read_toml(directory.config)
-    venv = make_vec(config.task, num_envs=num_envs, seed=seed, **config.env.options())
+    options = config.env.options() | ({} if horizon is None else {"horizon": horizon})
+    venv = make_vec(config.task, num_envs=num_envs, seed=seed, **options)
     where = torch.device(device)
     policy, step = load_policy(directory, config, venv, device=where)
     return Player(venv, policy, device=where, seed=seed, greedy=greedy), step

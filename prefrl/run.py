@@ -194,10 +194,11 @@ def _check(config: TrainConfig, task: Task) -> None:
         )
     if length > MAX_CLIP_STEPS:
         raise UserError(f"queries.segment_steps: got {length}, wanted at most {MAX_CLIP_STEPS}")
-    if task.horizon is not None and length > task.horizon:
+    horizon = config.env.horizon or task.horizon
+    if horizon is not None and length > horizon:
         raise UserError(
             f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
-            f"{task.horizon}: lower queries.segment_steps"
+            f"{horizon}: lower queries.segment_steps"
         )
     least = length if config.asks and config.queries.restart else config.rollout_steps
     if config.ppo.minibatches > config.num_envs * least:
@@ -207,12 +208,12 @@ def _check(config: TrainConfig, task: Task) -> None:
         )
     rollout = config.num_envs * config.rollout_steps
     between = math.ceil(config.checkpoint_every / rollout) * config.rollout_steps
-    if task.horizon is not None and between < 2 * task.horizon:
+    if horizon is not None and between < 2 * horizon:
         log.warning(
             "the environments start anew every checkpoint_every = %s steps, before each has ended "
             "a whole episode of %s steps: true returns will be known of few or none",
             f"{config.checkpoint_every:,}",
-            f"{task.horizon:,}",
+            f"{horizon:,}",
         )
     if config.model.stride > length:
         raise UserError(

@@ -23,6 +23,8 @@ class EvalArgs:
     """Episodes to play: more narrow the interval."""
     seed: int = 1_000_000
     """Of environments and actions; a run's own seed would start where it was trained."""
+    horizon: int | None = None
+    """Steps of a robot's episode, where it was trained in shorter ones, say."""
     greedy: bool = False
     """Always take the likeliest action, instead of drawing one as in training."""
 
@@ -45,12 +47,20 @@ def main(args: list[str], *, prog: str) -> None:
     set_threads(1)
     run = RunDir.existing(given.run)
     player, step = open_player(
-        run, num_envs=min(given.episodes, MAX_ENVS), seed=given.seed, greedy=given.greedy
+        run,
+        num_envs=min(given.episodes, MAX_ENVS),
+        seed=given.seed,
+        greedy=given.greedy,
+        horizon=given.horizon,
     )
     result = estimate(episode_returns(player, episodes=given.episodes))
     player.venv.close()
     how = "greedy" if given.greedy else "sampled"
-    print(f"{player.venv.task.id}, policy of step {step:,}, {how} actions, seed {given.seed}")
+    steps = player.venv.task.horizon
+    print(
+        f"{player.venv.task.id}, policy of step {step:,}, {how} actions, seed {given.seed}"
+        + (f", episodes of {steps:,} steps" if steps else "")
+    )
     print(
         f"true return {result.mean:.2f}   std {result.std:.2f}   "
         f"95 % interval of the mean {result.low:.2f} to {result.high:.2f} (bootstrap)   "

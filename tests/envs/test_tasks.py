@@ -156,6 +156,19 @@ def test_phases_shorten_the_first_episodes_and_those_are_not_scored(task):
     venv.close()
 
 
+@pytest.mark.parametrize("task", ["Hopper-v5", "Pendulum-v1"])
+def test_a_robots_episodes_may_be_shorter(task):
+    venv = make_vec(task, num_envs=2, seed=0, horizon=7)
+    assert venv.task.horizon == 7
+    venv.reset_at(0)
+    quiet = np.zeros(venv.action_space.shape, venv.action_space.dtype)
+    ends = [count for count in range(1, 22) if venv.step(quiet)[3].all()]
+    assert ends == [7, 14, 21]
+    assert venv.score.episode_length.tolist() == [7, 7]
+    assert find_task(task).horizon != 7
+    venv.close()
+
+
 @pytest.mark.parametrize("task", FIXED)
 def test_a_fixed_horizon_is_shown_as_truncation_and_restarts_in_the_same_step(task):
     venv = make_vec(task, num_envs=2, seed=0)
@@ -227,7 +240,10 @@ def test_an_unknown_task_gets_the_nearest_name(task, hint):
     ("task", "wrong", "message"),
     [
         ("ALE/Pong-v5", {"stiky": 0.1}, "unknown option 'stiky'.*did you mean 'sticky'"),
-        ("Hopper-v5", {"sticky": 0.1}, "unknown option 'sticky'.*it has no options"),
+        ("Hopper-v5", {"sticky": 0.1}, "unknown option 'sticky'.*horizon"),
+        ("Hopper-v5", {"horizon": 0}, "horizon=0: wanted an integer of 1 or more"),
+        ("Pendulum-v1", {"horizon": 2.5}, "horizon=2.5: wanted an integer of 1 or more"),
+        ("ALE/Pong-v5", {"horizon": 300}, "unknown option 'horizon'"),
         ("prefrl/Dot-v0", {"goal": 1}, "unknown option 'goal'.*it has no options"),
         ("ALE/Pong-v5", {"sticky": 1.5}, "sticky=1.5: wanted 0 to 1"),
         ("ALE/Pong-v5", {"sticky": float("nan")}, "sticky=nan: wanted 0 to 1"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -80,30 +81,33 @@ def compare(
 def loop_overhead(task: str, steps: int, rounds: int, **settings: Any) -> dict[str, Any]:
     """The recipe's preference loop against the recipe's PPO on the true reward.
 
-    Labels are scaled down with the steps. The speed is that after the first fit; the first fit's
-    seconds, scaled up to the labels of the recipe, are spread over the recipe's steps.
+    A whole run is put together from what a step costs, a label, and a label of the first fit, all
+    measured with batches as full and with as many labels a session as the recipe's on average.
     """
     from prefrl.recipes import recipe_for
 
     recipe = recipe_for(task)
-    labels = max(round(recipe.labels * steps / recipe.steps), 20)
-    every = {"queries": {"every": steps // 8}}
+    asked, share = recipe.queries, recipe.queries.initial
+    labels = max(round(recipe.labels * steps / recipe.steps), math.ceil(recipe.model.batch / share))
+    every = round(asked.every * (recipe.labels / recipe.steps) / (labels / steps))
     pairs = [
         (
             ours(task, steps, reward="true", labels=0, **settings),
-            preferring(task, steps, labels=labels, **every, **settings),
+            preferring(task, steps, labels=labels, queries={"every": every}, **settings),
         )
         for _ in range(rounds)
     ]
     plain = statistics.median(speed for speed, _ in pairs)
-    after = statistics.median(speed for _, (speed, _) in pairs)
-    first = statistics.median(seconds for _, (_, seconds) in pairs) * recipe.labels / labels
-    loop = recipe.steps / (recipe.steps / after + first)
+    costs = [statistics.median(column) for column in zip(*(c for _, c in pairs), strict=True)]
+    step, label, first = costs
+    seconds = recipe.steps * step + recipe.labels * (share * first + (1 - share) * label)
+    loop = recipe.steps / seconds
     slower = 1 - loop / plain
     name = f"{task}, the preference loop against plain PPO"
     print(f"{name}: {loop:,.0f}/s against {plain:,.0f}/s: {slower:.1%} slower")
     return {"what": name, "plain": round(plain), "loop": round(loop), "slower": slower,
-            "first_fit_seconds": round(first)}  # fmt: skip
+            "milliseconds of a label": round(label * 1e3),
+            "seconds of the first fit": round(recipe.labels * share * first)}  # fmt: skip
 
 
 def ours_pong(steps: int, precision: str = "auto") -> float:
@@ -146,13 +150,21 @@ def ours(task: str, steps: int, **settings: Any) -> float:
     return _speed(_rollouts(task, steps, **settings))
 
 
-def preferring(task: str, steps: int, **settings: Any) -> tuple[float, float]:
-    """Steps per second after the first fit, and the seconds that this took."""
+def preferring(task: str, steps: int, **settings: Any) -> tuple[float, float, float]:
+    """Seconds of a step without its labels, of a label, and of a label of the first fit."""
     rows = _rollouts(task, steps, **settings)
     first = next((i for i, row in enumerate(rows) if "reward/updates" in row), len(rows))
-    if first > len(rows) - 3:
-        sys.exit(f"{task}: no first fit, or too little after it, in {steps:,} steps: raise --scale")
-    return _speed(rows[first + 1 :]), rows[first]["time/feedback"]  # its update may compile
+    after = rows[first + 1 :]  # its own update may compile
+    asked = after[-1]["feedback/labels"] - rows[first]["feedback/labels"] if after else 0
+    if not asked:
+        sys.exit(f"{task}: no first fit, or no label after it, in {steps:,} steps: raise --scale")
+    label = sum(row["time/feedback"] for row in after) / asked
+    others = sum(v for row in after for k, v in row.items() if k in PARTS) - asked * label
+    return (
+        others / (after[-1]["step"] - rows[first]["step"]),
+        label,
+        rows[first]["time/feedback"] / rows[first]["feedback/labels"],
+    )
 
 
 def _rollouts(task: str, steps: int, **settings: Any) -> list[dict[str, float]]:

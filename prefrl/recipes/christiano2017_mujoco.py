@@ -47,7 +47,8 @@ def recipe(task: str) -> TrainConfig:
             dropout=0.0,  # paper: only on the convolutions
             lr=1e-3,  # ours
             batch=64,  # ours
-            updates_per_label=10.0,  # ours
+            stride=2,  # ours: half the time of a fit, and as right
+            updates_per_label=4.0,  # ours: with 10 no better, and fitting takes 40 % of a run
             pretrain_epochs=200.0,  # paper (stated for the games)
             l2_band=(1.1, 3.0),  # ours (paper 1.1 to 1.5, which keeps rare features small)
             scale=1.0,  # paper

@@ -198,8 +198,8 @@ class StateReward(RewardNetwork):
     ) -> Tensor:
         x = (self.features(observation, action) - self.mean) / self.std
         x = x.clamp(-10, 10).expand(self.members, -1, -1)
-        x = F.leaky_relu(self.first(x), LEAK)
-        return F.leaky_relu(self.second(x), LEAK)
+        x = F.leaky_relu(self.first(x), LEAK, inplace=True)
+        return F.leaky_relu(self.second(x), LEAK, inplace=True)
 
     def features(self, observation: Tensor, action: Tensor) -> Tensor:
         """[n, *obs], [n, *act] -> [n, inputs]."""

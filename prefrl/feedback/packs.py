@@ -158,7 +158,7 @@ def read_about(bundle: Bundle) -> PackAbout:
 
 def answers_path(pack: Path) -> Path:
     """Where the answers to a pack are written: `ann.zip` or `ann/` -> `ann-answers.zip`."""
-    pack = pack if pack.name else pack.resolve()  # "." has no name
+    pack = pack.resolve() if pack.name in ("", "..") else pack  # of "." and ".."
     name = pack.stem if pack.suffix.lower() == ".zip" else pack.name
     return pack.with_name(f"{name}-answers.zip")
 

@@ -393,3 +393,13 @@ def test_rate_opens_a_pack_and_leaves_the_answers_beside_it(
     with FeedbackStore.open(packed.parent / "run") as run:
         assert merge(run, packed.with_name("ann-answers.zip")).counts == {"ok": 2}
         assert {x.rater for x in run.feedback()} == {"ann"}
+
+
+@pytest.mark.parametrize("named", ["here/..", "..", "."])
+def test_answers_are_named_after_the_directory_whatever_it_was_called(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "ann" / "deep" if named == ".." else tmp_path / "ann"
+    (home / "here").mkdir(parents=True)
+    monkeypatch.chdir(home)
+    assert answers_path(Path(named)) == tmp_path / "ann-answers.zip"

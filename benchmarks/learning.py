@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from prefrl.loop.rundir import RunDir
 
 SEEDS = (0, 1, 2)
-EPISODES = 16  # that each last policy plays anew
+EPISODES, AT_ONCE = 64, 16  # that each last policy plays anew
 ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")  # Okabe and Ito
 
@@ -252,17 +252,12 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
 
 def played_anew(directory: RunDir) -> tuple[float, float, float]:
     """True return of the newest policy in new episodes, and its 95 % interval."""
-    from envs import find_task
-    from prefrl.config import read_toml
     from prefrl.film import PLAY_SEED, open_player
     from prefrl.loop.hardware import set_threads
     from prefrl.loop.play import episode_returns, estimate
 
     set_threads(1)
-    task = find_task(read_toml(directory.config).task)
-    player, _ = open_player(
-        directory, num_envs=EPISODES, seed=PLAY_SEED, greedy=False, horizon=task.horizon
-    )
+    player, _ = open_player(directory, num_envs=AT_ONCE, seed=PLAY_SEED, greedy=False, whole=True)
     found = estimate(episode_returns(player, episodes=EPISODES))
     player.venv.close()
     return found.mean, found.low, found.high
@@ -380,7 +375,8 @@ def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
     more = " target first reached |" if any(targets.values()) else ""
     lines = [
         "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
-        f"| minutes of each |{more} last policy in {EPISODES} new episodes | processors |",
+        f"| minutes of each |{more} last policy, {EPISODES} new episodes of the task's own length "
+        "| processors |",
         f"|---|---|---|---|---|---|---|---|{'---|' if more else ''}",
     ]
     for name, found in table.items():
@@ -389,8 +385,10 @@ def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
         each = ", ".join(f"{r.final:.1f} ({r.seed})" for r in results)
         minutes = ", ".join(f"{r.minutes:.0f}" for r in results)
         processors = ", ".join(dict.fromkeys(one.machine["processor"] for one in found))
+        steps = found[0].settings.get("env", {}).get("horizon", "none")
+        length = "" if steps == "none" else f", episodes of {steps} steps"
         lines.append(
-            f"| {name} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
+            f"| {name}{length} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
             f"| {max(r.labels for r in results):,} | {minutes} "
             f"|{reached(results, targets[name]) if more else ''} {anew(results)} | {processors} |"
         )

@@ -48,6 +48,11 @@ class Robot:
     source: str
     """Where the choice comes from."""
 
+    def counted(self) -> dict[str, Any]:
+        """All that decides the true reward, as JSON has it."""
+        height = None if self.height is None else list(self.height)
+        return {**self.options, "unhealthy_penalty": self.unhealthy_penalty, "height": height}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

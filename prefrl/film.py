@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +30,22 @@ def open_player(
     seed: int,
     greedy: bool,
     device: str = "cpu",
-    horizon: int | None = None,
+    whole: bool = False,
 ) -> tuple[Player, int]:
     """The newest policy of a run in fresh environments, and the step it comes from.
-
-    Args:
-        horizon: steps of a robot's episode; None: as it was trained.
 
     Play with one thread of torch's: of a few rows at a time several wait for each other, 80 times
     longer.
 
+    Args:
+        whole: in episodes as long as the task's own, where the run has shorter ones.
+
     Raises:
-        UserError: not a run, or one without a checkpoint; or a task that has no `horizon`.
+        UserError: not a run, or one without a checkpoint.
     """
     config = read_toml(directory.config)
-    options = config.env.options() | ({} if horizon is None else {"horizon": horizon})
-    venv = make_vec(config.task, num_envs=num_envs, seed=seed, **options)
+    env = replace(config.env, horizon=None) if whole else config.env
+    venv = make_vec(config.task, num_envs=num_envs, seed=seed, **env.options())
     where = torch.device(device)
     policy, step = load_policy(directory, config, venv, device=where)
     return Player(venv, policy, device=where, seed=seed, greedy=greedy), step

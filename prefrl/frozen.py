@@ -43,7 +43,9 @@ def frozen_defaults(
                 f"reward_model: the one in {path} is of {source[0]!r}, not {config.task!r}: "
                 f"give `prefrl train {source[0]}`, or a model of {config.task}"
             )
-        sha256, env = saved.sha256, source[1] if source is not None else config.env
+        sha256, env = saved.sha256, config.env
+        if source is not None:  # its buttons; how long episodes are is no matter of the model's
+            env = dataclasses.replace(source[1], horizon=config.env.horizon)
         settings = saved.settings
     return dataclasses.replace(
         config,

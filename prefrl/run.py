@@ -56,7 +56,6 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
 def run(config: TrainConfig, *, out: Path) -> RunDir:
     """Start the run of `config` in `out`, or go on with it; returns when done or stopped."""
     keep_freed_memory()
-    _check(config, find_task(config.task))
     if RunDir(path=out).config.is_file():
         RunDir.prepare(out, config)  # another run's is refused before its models are looked at
     else:
@@ -66,6 +65,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     device = choose_device(config.device)
     set_threads(config.threads)
     venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options())
+    _check(config, venv.task)
     model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
     directory = RunDir.prepare(out, config)
     with RunLock(directory), Stop().on_signals() as stop:
@@ -173,7 +173,7 @@ def _film(directory: RunDir) -> None:
     """Of the final policy, where this machine can draw it."""
     threads = torch.get_num_threads()
     set_threads(1)  # as `open_player` wants
-    player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False)
+    player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False, whole=True)
     try:
         check_drawing(player.venv.task)
         log.info("video: %s", record(player, directory.path / "videos" / "final.mp4"))
@@ -185,7 +185,11 @@ def _film(directory: RunDir) -> None:
 
 
 def _check(config: TrainConfig, task: Task) -> None:
-    """What can be known to fail, before anything is created."""
+    """What can be known to fail, before anything is created.
+
+    Args:
+        task: as it is played with the run's options.
+    """
     length = config.queries.segment_steps or task.segment_steps
     if length > config.rollout_steps:
         raise UserError(
@@ -194,11 +198,10 @@ def _check(config: TrainConfig, task: Task) -> None:
         )
     if length > MAX_CLIP_STEPS:
         raise UserError(f"queries.segment_steps: got {length}, wanted at most {MAX_CLIP_STEPS}")
-    horizon = config.env.horizon or task.horizon
-    if horizon is not None and length > horizon:
+    if task.horizon is not None and length > task.horizon:
         raise UserError(
             f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
-            f"{horizon}: lower queries.segment_steps"
+            f"{task.horizon}: lower queries.segment_steps"
         )
     least = length if config.asks and config.queries.restart else config.rollout_steps
     if config.ppo.minibatches > config.num_envs * least:
@@ -208,12 +211,12 @@ def _check(config: TrainConfig, task: Task) -> None:
         )
     rollout = config.num_envs * config.rollout_steps
     between = math.ceil(config.checkpoint_every / rollout) * config.rollout_steps
-    if horizon is not None and between < 2 * horizon:
+    if task.horizon is not None and between < 2 * task.horizon:
         log.warning(
             "the environments start anew every checkpoint_every = %s steps, before each has ended "
             "a whole episode of %s steps: true returns will be known of few or none",
             f"{config.checkpoint_every:,}",
-            f"{horizon:,}",
+            f"{task.horizon:,}",
         )
     if config.model.stride > length:
         raise UserError(

@@ -178,16 +178,25 @@ def test_the_same_command_goes_on_though_its_source_has_changed_or_is_gone(
     assert read_toml(tmp_path / "a" / "config.toml").reward_model_sha256 == sha256
 
 
-def test_the_actions_are_those_of_the_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("task", "own", "kept"),
+    [
+        ("ALE/Pong-v5", {"actions": "full"}, {"actions": "full"}),
+        ("Hopper-v5", {"horizon": None}, {"horizon": 300}),  # no matter of the model's
+    ],
+)
+def test_the_actions_are_those_of_the_source_and_the_length_of_episodes_the_recipes(
+    task: str, own: dict[str, object], kept: dict[str, object], tmp_path: Path
+) -> None:
     from prefrl.frozen import frozen_defaults
     from prefrl.recipes import recipe_for
 
-    recipe = recipe_for("ALE/Pong-v5")
-    own = dataclasses.replace(recipe, env=dataclasses.replace(recipe.env, actions="full"))
+    recipe = recipe_for(task)
     run = tmp_path / "run"
-    RunDir.prepare(run, own)
+    RunDir.prepare(run, dataclasses.replace(recipe, env=dataclasses.replace(recipe.env, **own)))
     loose_model(run / "checkpoints", task=DOT, fitted=True)
     (run / "checkpoints").rename(run / "step-1")
     (run / "checkpoints").mkdir()
     (run / "step-1").rename(run / "checkpoints" / "step-1")
-    assert frozen_defaults(recipe, run, out=None).env.actions == "full"
+    settled = frozen_defaults(recipe, run, out=None).env
+    assert {name: getattr(settled, name) for name in kept} == kept

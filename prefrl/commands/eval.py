@@ -23,8 +23,8 @@ class EvalArgs:
     """Episodes to play: more narrow the interval."""
     seed: int = 1_000_000
     """Of environments and actions; a run's own seed would start where it was trained."""
-    horizon: int | None = None
-    """Steps of a robot's episode, where it was trained in shorter ones, say."""
+    whole: bool = False
+    """Episodes as long as the task's own, where the run has shorter ones (env.horizon)."""
     greedy: bool = False
     """Always take the likeliest action, instead of drawing one as in training."""
 
@@ -51,7 +51,7 @@ def main(args: list[str], *, prog: str) -> None:
         num_envs=min(given.episodes, MAX_ENVS),
         seed=given.seed,
         greedy=given.greedy,
-        horizon=given.horizon,
+        whole=given.whole,
     )
     result = estimate(episode_returns(player, episodes=given.episodes))
     player.venv.close()

@@ -31,7 +31,8 @@ class TrainArgs(TrainConfig):
     resume: bool = False
     """Go on with the run in --out, which must exist; TASK and settings may then be left out."""
     config: Path | None = None
-    """TOML file of settings, laid over the recipe; options on the command line win."""
+    """TOML file of settings, laid over the recipe, whose values stand where the file has none;
+    options on the command line win."""
 
 
 def main(args: list[str], *, prog: str) -> None:

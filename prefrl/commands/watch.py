@@ -47,7 +47,7 @@ def main(args: list[str], *, prog: str) -> None:
 
     set_threads(1)
     run = RunDir.existing(given.run)
-    player, step = open_player(run, num_envs=1, seed=given.seed, greedy=given.greedy)
+    player, step = open_player(run, num_envs=1, seed=given.seed, greedy=given.greedy, whole=True)
     check_drawing(player.venv.task)
     if given.record is not None:
         print(record(player, given.record, seconds=given.seconds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from prefrl.loop.checkpoint import below, load_optimiser, optimiser_tensors, pre
 if TYPE_CHECKING:
     from prefrl.loop.state import Run
 
+log = logging.getLogger(__name__)
 POLICY, MODEL = "policy.safetensors", "reward_model.safetensors"
 TRAINER, STATE = "trainer.safetensors", "state.json"
 COUNTERS = (
@@ -46,13 +48,7 @@ def read_run(run: Run, path: Path) -> None:
         UserError: it was begun when the task had another true reward.
     """
     counters = json.loads((path / STATE).read_text())
-    begun, now = counters.get("true_reward"), _true_reward(run)  # not in older checkpoints
-    if begun not in (None, now):
-        raise UserError(
-            f"{run.directory.path} was begun when the true reward of {run.config.task} was "
-            f"{begun!r}; now it is {now!r}, and half a run of each would be neither: go on with "
-            "the version of prefrl that began it, or start anew in another directory"
-        )
+    _check_true_reward(run, begun=counters.get("true_reward"))
     run.policy.load_state_dict(load_file(path / POLICY))
     run.model.restore(load_file(path / MODEL))
     for name in COUNTERS:
@@ -83,9 +79,31 @@ def _counters(run: Run) -> dict[str, Any]:
     }
 
 
-def _true_reward(run: Run) -> str | None:
-    """In words, where the task chooses it; None for games, whose score it is."""
-    return getattr(run.venv.task.details, "true_reward", None)
+def _true_reward(run: Run) -> dict[str, Any] | None:
+    """All that decides it, where the task chooses it; None for games, whose score it is."""
+    details = run.venv.task.details
+    return details.counted() if hasattr(details, "counted") else None
+
+
+def _check_true_reward(run: Run, *, begun: dict[str, Any] | None) -> None:
+    """Half a run of each of two rewards would be neither; where it is a figure only, say so.
+
+    Args:
+        begun: None in older checkpoints.
+    """
+    now = _true_reward(run)
+    if begun in (None, now):
+        return
+    said = (
+        f"{run.directory.path} was begun when the true reward of {run.config.task} had {begun}; "
+        f"now it has {now}"
+    )
+    if run.config.reward == "true" or (run.rater is not None and run.config.asks):
+        raise UserError(
+            f"{said}: go on with the version of prefrl that began it, or start anew in another "
+            "directory"
+        )
+    log.warning("%s: true returns from here on do not compare with those before", said)
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:

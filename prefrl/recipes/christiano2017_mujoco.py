@@ -10,16 +10,16 @@ from prefrl.config import EnvConfig, QueryConfig, TrainConfig
 from prefrl.ppo import PPOConfig
 from prefrl.rewards import RewardConfig
 
-HORIZON = {"HalfCheetah-v5": (0.98, 0.92)}  # RL Baselines3 Zoo's, tuned by its authors
+DISCOUNT = {"HalfCheetah-v5": (0.98, 0.92)}  # RL Baselines3 Zoo's, tuned by its authors
 """gamma and lambda that differ from Schulman et al. 2017."""
-EPISODE = {"Hopper-v5": 300, "Walker2d-v5": 300}
+HORIZON = {"Hopper-v5": 300, "Walker2d-v5": 300}
 """Steps, as in the "short" tasks of the code published with the paper. In a thousand the fallen,
 who cannot stand up, are most of what there is to learn from."""
 
 
 def recipe(task: str) -> TrainConfig:
     """Settings for one robot, each with its source; "ours" was found by trying."""
-    gamma, lam = HORIZON.get(task, (0.99, 0.95))  # Schulman et al. 2017, table 3
+    gamma, lam = DISCOUNT.get(task, (0.99, 0.95))  # Schulman et al. 2017, table 3
     return TrainConfig(
         task=task,
         labels=700,  # paper
@@ -27,7 +27,7 @@ def recipe(task: str) -> TrainConfig:
         num_envs=8,
         rollout_steps=256,
         checkpoint_every=102_400,
-        env=EnvConfig(horizon=EPISODE.get(task)),
+        env=EnvConfig(horizon=HORIZON.get(task)),
         policy=PolicyConfig(
             widths=(64, 64),  # Schulman et al. 2017
             log_std=-1.0,  # ours: with 0 HalfCheetah came to half as much
@@ -57,7 +57,7 @@ def recipe(task: str) -> TrainConfig:
             schedule="christiano_mujoco",  # paper
             initial=0.25,  # paper
             every=16_384,
-            restart=True,  # ours: at random, Hopper is upright for ten steps of 1,000
+            restart=True,  # ours: at random, Hopper is upright for ten steps of an episode
             strategy="promising",  # ours, for the same reason
             uniform_share=0.5,  # ours
             per_rollout=40,  # ours: all there are

@@ -103,6 +103,11 @@ class LabelBank:
     def __len__(self) -> int:
         return len(self._examples)
 
+    @property
+    def widest(self) -> int:
+        """Segments of the label that has most of them."""
+        return max(len(example.segments) for example in self._examples.values())
+
     def add(self, label: Label, segments: Sequence[Segment]) -> None:
         """Take in one label; what says nothing about the reward is not trained on.
 

@@ -64,7 +64,7 @@ class RewardFitter:
         if self.model.device.type != "cpu":
             return self.config.batch
         steps = CPU_CHUNK[self.model.spaces.kind]
-        return max(steps * self.config.stride // (2 * self.bank.segment_steps), 1)
+        return max(steps * self.config.stride // (self.bank.widest * self.bank.segment_steps), 1)
 
     def _draw(self) -> Tensor:
         """[n] the labels of one batch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from envs import ScoreStep, make_vec, registry
-from prefrl.config import TrainConfig
+from prefrl.config import EnvConfig, TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Answer, Comparison, FeedbackStore
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
+from prefrl.loop.saving import _check_true_reward
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
@@ -40,7 +41,8 @@ def running(
     scramble: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[Run]:
     """The parts of one run, begun or resumed in `directory`."""
-    venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed)
+    options = config.env.options()
+    venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **options)
     if scramble is not None:
         venv = Scrambled(venv, scramble)  # type: ignore[assignment]
     rundir = RunDir.prepare(directory, config)
@@ -390,22 +392,46 @@ def test_a_directory_of_other_settings_is_refused_and_left_alone(tmp_path: Path)
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
 
 
-def test_a_run_begun_under_another_true_reward_is_not_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    short = dataclasses.replace(
-        recipe_for("Hopper-v5"), num_envs=2, rollout_steps=64, steps=512, checkpoint_every=128
-    )
-    begun = dataclasses.replace(short, labels=0, reward="true")
-    with running(tmp_path / "run", begun) as run:
+def hopper(**settings: Any) -> TrainConfig:
+    short = {"num_envs": 2, "rollout_steps": 64, "steps": 512, "checkpoint_every": 128}
+    short |= {"env": EnvConfig(horizon=70)}
+    return dataclasses.replace(recipe_for("Hopper-v5"), **short | settings)
+
+
+def test_a_run_of_shorter_episodes_goes_on_bit_identical(tmp_path: Path) -> None:
+    true = hopper(reward="true", labels=0)
+    with running(tmp_path / "alone", true) as run:
+        learn(run)
+        assert run.venv.task.horizon == 70
+        alone = weights(run)
+    with running(tmp_path / "stopped", true) as run:
         learn(run, stop=StopAt(run, 128))
-        task = run.venv.task
+    with running(tmp_path / "stopped", true) as run:
+        assert 128 <= run.step < 512
+        learn(run)
+        assert same(weights(run), alone)
+
+
+@pytest.mark.parametrize("rater", ["oracle", "human"])
+def test_a_run_begun_under_another_true_reward_is_refused_unless_nobody_learned_from_it(
+    rater: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = hopper(rater=rater, labels=8)
     with running(tmp_path / "run", begun) as run:
-        assert run.step == 128
-    other = dataclasses.replace(task.details, true_reward="hops a minute")
-    monkeypatch.setitem(registry._TASKS, task.id, dataclasses.replace(task, details=other))
-    with (
-        pytest.raises(UserError, match=r"'forward velocity \+ height.*now it is 'hops a minute'"),
-        running(tmp_path / "run", begun),
-    ):
-        pass
+        run.checkpoint(restart=False)
+        task = run.venv.task
+    words = dataclasses.replace(task.details, true_reward="the same in other words")
+    lower = dataclasses.replace(task.details, height=(1, 0.5))
+    for details, refused in ((words, False), (lower, rater == "oracle")):
+        other = dataclasses.replace(task, details=details)
+        monkeypatch.setitem(registry._TASKS, task.id, other)
+        with (
+            pytest.raises(UserError, match=r"'height': .1, 0.0.*now it has")
+            if refused
+            else nullcontext(),
+            running(tmp_path / "run", begun),
+        ):
+            pass
+        assert ("now it has" in caplog.text) == (details is lower and not refused)
+        if refused:
+            _check_true_reward(run, begun=None)  # a checkpoint of before it was written down

@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class Arm:
     task: str
     settings: dict[str, Any] = field(default_factory=dict)
     """What differs from the task's recipe."""
-    seeds: tuple[int, ...] = SEEDS
+    seeds: Sequence[int] = SEEDS
     sb3: bool = False
     """Trained by stable-baselines3 with the same settings."""
     target: float | None = None
@@ -95,7 +95,7 @@ def robots() -> list[Arm]:
     arms = []
     for task in ROBOTS:
         arms += [Arm(name=f"{task} learned", task=task), true(f"{task} true", task)]
-    return arms
+    return [replace(arm, seeds=range(6)) for arm in arms]  # seeds differ by half
 
 
 def controls() -> list[Arm]:

@@ -305,6 +305,7 @@ def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any
         learning_rate=lambda left: ours["lr"] * (ours["lr_end"] + (1 - ours["lr_end"]) * left),
         clip_range=ours["clip"],
         ent_coef=ours["entropy_coef"],
+        vf_coef=ours["value_coef"] / 2,
         gamma=ours["gamma"],
         gae_lambda=ours["lam"],
         device="cpu",

@@ -75,6 +75,10 @@ class Task:
     details: Game | Robot | None = None
     """What only this domain needs."""
 
+    def counted(self) -> dict[str, Any] | None:
+        """All that decides the true reward, where the task chooses it; None: it is the score."""
+        return self.details.counted() if isinstance(self.details, Robot) else None
+
 
 OptionsT = TypeVar("OptionsT")
 

@@ -35,10 +35,6 @@ class EnvConfig:
     horizon: int | None = None
     """Steps of a robot's episode, where the task's are too many."""
 
-    def __post_init__(self) -> None:
-        if self.horizon is not None and self.horizon < 1:
-            raise UserError(f"env.horizon: got {self.horizon}, wanted 1 or more")
-
     def options(self) -> dict[str, Any]:
         """What was set, for `make_vec`."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

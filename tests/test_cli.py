@@ -71,7 +71,7 @@ def complaint(argv, capsys):
             ["train", "Walker2d-v5", "--env.horizon", "40"],
             "does not fit into an episode of Walker2d-v5, which has 40",
         ),
-        (["train", "Hopper-v5", "--env.horizon", "0"], "env.horizon: got 0, wanted 1 or more"),
+        (["train", "Hopper-v5", "--env.horizon", "0"], "horizon=0: wanted an integer of 1 or more"),
         (["train", "ALE/Pong-v5", "--env.horizon", "10"], "unknown option 'horizon'"),
         (
             ["train", "ALE/Pong-v5", "--queries.segment-steps", "2001", "--rollout-steps", "2001"],

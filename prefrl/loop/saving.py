@@ -70,7 +70,7 @@ def _counters(run: Run) -> dict[str, Any]:
     environments = run.collector.state()
     return {
         **{name: getattr(run, name) for name in COUNTERS},
-        "true_reward": _true_reward(run),
+        "true_reward": run.venv.task.counted(),
         "labels": run.bank.seqs,
         "episodes": run.episodes.state(),
         "query_generator": run.query_generator.bit_generator.state,
@@ -79,19 +79,13 @@ def _counters(run: Run) -> dict[str, Any]:
     }
 
 
-def _true_reward(run: Run) -> dict[str, Any] | None:
-    """All that decides it, where the task chooses it; None for games, whose score it is."""
-    details = run.venv.task.details
-    return details.counted() if hasattr(details, "counted") else None
-
-
 def _check_true_reward(run: Run, *, begun: dict[str, Any] | None) -> None:
     """Half a run of each of two rewards would be neither; where it is a figure only, say so.
 
     Args:
         begun: None in older checkpoints.
     """
-    now = _true_reward(run)
+    now = run.venv.task.counted()
     if begun in (None, now):
         return
     said = (

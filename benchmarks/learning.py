@@ -110,43 +110,50 @@ def controls() -> list[Arm]:
 
 
 def ppo() -> list[Arm]:
-    """SB3's defaults on HalfCheetah, the published Atari settings on Pong, the same for both.
+    """SB3's defaults on HalfCheetah, the published Atari settings and our own on Pong, the same
+    for both.
 
     `value_coef` 1 is its `vf_coef` .5: our squared error is halved, as in the paper's code.
     """
     alike = {  # at checkpoints our environments start anew, SB3's not
-        "reward": "true", "labels": 0, "checkpoint_every": 10**9,
+        "reward": "true", "labels": 0, "steps": 1_000_000, "checkpoint_every": 10**9,
     }  # fmt: skip
     cheetah = {
-        **alike, "steps": 1_000_000, "num_envs": 8, "rollout_steps": 256,
+        **alike, "num_envs": 8, "rollout_steps": 256,
         "policy": {"normalise_observations": False, "log_std": 0.0},
         "ppo": {"lr": 3e-4, "lr_end": 1.0, "epochs": 10, "minibatches": 32, "clip": 0.2,
                 "entropy_coef": 0.0, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
                 "lam": 0.95, "value_coef": 1.0},
     }  # fmt: skip
-    pixels = {
-        **alike, "steps": 1_000_000, "num_envs": 8, "rollout_steps": 128,
+    published = {
+        **alike, "num_envs": 8, "rollout_steps": 128,
         "policy": {"trunk": "nature", "precision": "fp32"},
         "ppo": {"lr": 2.5e-4, "lr_end": 0.0, "epochs": 4, "minibatches": 4, "clip": 0.1,
                 "entropy_coef": 0.01, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
                 "lam": 0.95, "value_coef": 1.0},
     }  # fmt: skip
-    arms = []
-    for task, name, settings, seeds in (
-        ("HalfCheetah-v5", "HalfCheetah", cheetah, SEEDS),
-        ("ALE/Pong-v5", "Pong", pixels, (0,)),
-    ):
-        for who, sb3 in (("prefrl", False), ("SB3", True)):
-            arms.append(
-                Arm(name=f"{name} {who}", task=task, settings=settings, seeds=seeds, sb3=sb3)
-            )
-    return arms
+    recipe = {
+        **alike, "num_envs": 16, "rollout_steps": 128,
+        "policy": {"trunk": "small", "precision": "fp32"},
+        "ppo": {**published["ppo"], "lr": 5e-4, "lr_end": 0.2, "minibatches": 8,
+                "value_coef": 0.5},
+    }  # fmt: skip
+    return [
+        Arm(name=f"{name} {who}", task=task, settings=settings, seeds=seeds, sb3=who == "SB3")
+        for task, name, settings, seeds in (
+            ("HalfCheetah-v5", "HalfCheetah", cheetah, range(10)),
+            ("ALE/Pong-v5", "Pong", published, (0,)),
+            ("ALE/Pong-v5", "Pong recipe", recipe, SEEDS),
+        )
+        for who in ("prefrl", "SB3")
+    ]
 
 
 def bf16() -> list[Arm]:
     """Does bf16 arithmetic learn as well as fp32? Pong, true reward, the recipe's PPO."""
+    alike = {"steps": 1_000_000, "checkpoint_every": 10**9}
     return [
-        true(precision, "ALE/Pong-v5", steps=1_000_000, policy={"precision": precision})
+        true(precision, "ALE/Pong-v5", policy={"precision": precision}, **alike)
         for precision in ("bf16", "fp32")
     ]
 
@@ -283,7 +290,7 @@ PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward",
 
 def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     """SB3's PPO on the same environments, which show it the true reward."""
-    from sb3_true_reward import TrueRewardVecEnv
+    from sb3_true_reward import SmallCNN, TrueRewardVecEnv
     from stable_baselines3 import PPO
 
     import prefrl
@@ -295,10 +302,11 @@ def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any
     venv = TrueRewardVecEnv(
         prefrl.make_vec(arm.task, num_envs=settings["num_envs"], seed=seed, **options)
     )
-    pixels = arm.task.startswith("ALE/")
+    pixels, small = arm.task.startswith("ALE/"), settings["policy"].get("trunk") == "small"
     model = PPO(
         "CnnPolicy" if pixels else "MlpPolicy",
         venv,
+        policy_kwargs={"features_extractor_class": SmallCNN} if small else {},
         n_steps=settings["rollout_steps"],
         n_epochs=ours["epochs"],
         batch_size=settings["num_envs"] * settings["rollout_steps"] // ours["minibatches"],

@@ -6,7 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
 
+from prefrl.agents.policy import TRUNKS
 from prefrl.loop.metrics import EpisodeStats
 from prefrl.loop.state import spaces_of
 from prefrl.sb3 import LearnedRewardVecEnv
@@ -38,3 +42,24 @@ class TrueRewardVecEnv(LearnedRewardVecEnv):
 
     def _reward(self, observation: np.ndarray) -> np.ndarray:
         return self.env.score.true_reward.astype(np.float32)  # type: ignore[attr-defined]
+
+
+class SmallCNN(BaseFeaturesExtractor):
+    """The trunk that our recipe has for pixels, `TRUNKS["small"]`."""
+
+    def __init__(self, observation_space: Box) -> None:
+        convs, hidden = TRUNKS["small"]
+        super().__init__(observation_space, hidden)
+        channels, size, _ = observation_space.shape
+        layers: list[nn.Module] = []
+        for filters, kernel, stride in convs:
+            layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
+            channels, size = filters, (size - kernel) // stride + 1
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(channels * size * size, hidden), nn.ReLU()
+        )
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """[n, C, H, W] in 0 to 1 -> [n, hidden]."""
+        features: Tensor = self.layers(observations)
+        return features

@@ -290,7 +290,7 @@ PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward",
 
 def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     """SB3's PPO on the same environments, which show it the true reward."""
-    from sb3_true_reward import SmallCNN, TrueRewardVecEnv
+    from sb3_true_reward import SMALL_CNN, TrueRewardVecEnv
     from stable_baselines3 import PPO
 
     import prefrl
@@ -306,7 +306,7 @@ def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any
     model = PPO(
         "CnnPolicy" if pixels else "MlpPolicy",
         venv,
-        policy_kwargs={"features_extractor_class": SmallCNN} if small else {},
+        policy_kwargs=SMALL_CNN if small else {},
         n_steps=settings["rollout_steps"],
         n_epochs=ours["epochs"],
         batch_size=settings["num_envs"] * settings["rollout_steps"] // ours["minibatches"],

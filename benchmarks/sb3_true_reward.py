@@ -63,3 +63,7 @@ class SmallCNN(BaseFeaturesExtractor):
         """[n, C, H, W] in 0 to 1 -> [n, hidden]."""
         features: Tensor = self.layers(observations)
         return features
+
+
+SMALL_CNN: dict[str, Any] = {"features_extractor_class": SmallCNN, "net_arch": []}
+"""A policy's arguments for it; behind extractors it does not know, SB3 would put two layers."""

@@ -18,66 +18,20 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kept import kept, same_settings, with_earlier
+from learning_table import EPISODES, SEEDS, Arm, Kept, Result, write
 
 if TYPE_CHECKING:
     from prefrl.loop.rundir import RunDir
 
-SEEDS = (0, 1, 2)
-EPISODES, AT_ONCE = 64, 16  # that each last policy plays anew
+AT_ONCE = 16  # of the new episodes of each last policy
 ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")  # Okabe and Ito
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One line of the table: a task and settings, run on every seed."""
-
-    name: str
-    task: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """What differs from the task's recipe."""
-    seeds: Sequence[int] = SEEDS
-    sb3: bool = False
-    """Trained by stable-baselines3 with the same settings."""
-    target: float | None = None
-    """A true return, and the table says when each run first had it over 100 episodes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One finished run."""
-
-    seed: int
-    final: float
-    """Mean true return over the last 100 episodes."""
-    steps: int
-    labels: int
-    minutes: float
-    curve: list[tuple[int, float]]
-    """(step, mean true return over the last 100 episodes), at most 200 points."""
-    reached: tuple[int, float] | None = None
-    """(step, minutes) at which the arm's target was first reached."""
-    anew: tuple[float, float, float] | None = None
-    """True return of the last policy in new episodes, as long as the task's own, and its 95 %
-    interval; of ours alone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A result, and what made it."""
-
-    result: Result
-    settings: dict[str, Any]
-    """All of them, but for the seed and the threads."""
-    commit: str
-    machine: dict[str, Any]
 
 
 def true(name: str, task: str, **settings: Any) -> Arm:
@@ -173,7 +127,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=Path("runs/reference"))
     args = parser.parse_args()
-    table: dict[str, list[Kept]] = {}
+    table: list[tuple[Arm, list[Kept]]] = []
     for arm in SUITES[args.suite]():
         found: list[Kept] = []
         for seed in arm.seeds:
@@ -184,10 +138,8 @@ def main() -> None:
                 about = kept(folder / "result.json", settings_of(arm), make)
                 found.append(Kept(result=Result(**about.pop("result")), **about))
         before = earlier(args.out / args.suite, arm)
-        table[arm.name] = with_earlier(found, before, seed=lambda one: one.result.seed)
-    write(
-        args.suite, {name: found for name, found in table.items() if found}, args.out / args.suite
-    )
+        table.append((arm, with_earlier(found, before, seed=lambda one: one.result.seed)))
+    write([(arm, found) for arm, found in table if found], args.out / args.suite)
 
 
 def earlier(out: Path, arm: Arm) -> list[Kept]:
@@ -337,103 +289,6 @@ def thinned(curve: Sequence[tuple[float, float]], most: int = 200) -> list[tuple
     """At most `most` points, the last one among them."""
     index = np.unique(np.linspace(0, len(curve) - 1, min(most, len(curve))).astype(int))
     return [(int(curve[i][0]), round(float(curve[i][1]), 2)) for i in index]
-
-
-def write(suite: str, table: dict[str, list[Kept]], out: Path) -> None:
-    """`results.json`, `table.md`, `curves.png`."""
-    if not table:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    report = {
-        name: {
-            "settings": results[0].settings,
-            "runs": [
-                {**asdict(r.result), "commit": r.commit, "machine": r.machine} for r in results
-            ],
-        }
-        for name, results in table.items()
-    }
-    (out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "table.md").write_text(markdown(suite, table))
-    draw(suite, table, out / "curves.png")
-    print(markdown(suite, table))
-
-
-def reached(results: Sequence[Result], target: float | None) -> str:
-    """A cell of the table: when each run first had its arm's target."""
-    return f" {', '.join(_when(r, target) for r in results) if target is not None else ''} |"
-
-
-def _when(result: Result, target: float) -> str:
-    if result.reached is None:  # of an older run: its curve alone tells
-        did = any(value >= target for _, value in result.curve)
-        return f"{target:g}: {'yes' if did else 'not'} ({result.seed})"
-    step, minutes = result.reached
-    return f"{target:g}: {step / 1e6:.2f}M steps, {minutes:.0f} minutes ({result.seed})"
-
-
-def anew(results: Sequence[Result]) -> str:
-    """A cell of the table: how the last policies play anew, where that is known."""
-    return ", ".join(
-        f"{r.anew[0]:.1f} ({r.anew[1]:.1f} to {r.anew[2]:.1f}) ({r.seed})"
-        for r in results
-        if r.anew is not None
-    )
-
-
-def markdown(suite: str, table: dict[str, list[Kept]]) -> str:
-    """One line an arm, every seed named."""
-    targets = {arm.name: arm.target for arm in SUITES[suite]()}
-    more = " target first reached |" if any(targets.values()) else ""
-    lines = [
-        "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
-        f"| minutes of each |{more} last policy, {EPISODES} new episodes of the task's own length "
-        "| processors |",
-        f"|---|---|---|---|---|---|---|---|{'---|' if more else ''}",
-    ]
-    for name, found in table.items():
-        results = [one.result for one in found]
-        finals = [r.final for r in results]
-        each = ", ".join(f"{r.final:.1f} ({r.seed})" for r in results)
-        minutes = ", ".join(f"{r.minutes:.0f}" for r in results)
-        processors = ", ".join(dict.fromkeys(one.machine["processor"] for one in found))
-        steps = found[0].settings.get("env", {}).get("horizon", "none")
-        length = "" if steps == "none" else f", episodes of {steps} steps"
-        lines.append(
-            f"| {name}{length} | {np.mean(finals):.1f} | {each} | {results[0].steps:,} "
-            f"| {max(r.labels for r in results):,} | {minutes} "
-            f"|{reached(results, targets[name]) if more else ''} {anew(results)} | {processors} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def draw(suite: str, table: dict[str, list[Kept]], path: Path) -> None:
-    """All seeds thin, their mean thick; one panel a task."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    arms = {arm.name: arm for arm in SUITES[suite]()}
-    tasks = list(dict.fromkeys(arms[name].task for name in table))
-    figure, axes = plt.subplots(
-        1, len(tasks), figsize=(5.5 * len(tasks), 4), squeeze=False, layout="constrained"
-    )
-    for axis, task in zip(axes[0], tasks, strict=True):
-        names = [name for name in table if arms[name].task == task]
-        for colour, name in zip(COLOURS, names, strict=False):
-            curves = [np.array(one.result.curve) for one in table[name]]
-            for curve in curves:
-                axis.plot(curve[:, 0] / 1e6, curve[:, 1], color=colour, alpha=0.3, lw=0.8)
-            grid = np.linspace(max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves), 200)
-            mean = np.mean([np.interp(grid, c[:, 0], c[:, 1]) for c in curves], axis=0)
-            seeds = ", ".join(str(one.result.seed) for one in table[name])
-            axis.plot(grid / 1e6, mean, color=colour, lw=2, label=f"{name} (seeds {seeds})")
-        axis.set(title=task, xlabel="million steps", ylabel="true return, last 100 episodes")
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, loc="best")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

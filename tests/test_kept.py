@@ -66,7 +66,7 @@ def test_a_table_keeps_seeds_of_earlier_days_where_the_recipe_is_still_the_same(
             result=result, settings=learning.settings_of(arm), commit="c", machine=machine()
         )
 
-    learning.write("pong", {"Pong": [one(0, 15.0), one(2, 9.0)]}, tmp_path)
+    learning.write([(arm, [one(0, 15.0), one(2, 9.0)])], tmp_path)
     table = json.loads((tmp_path / "results.json").read_text())
     del table["Pong"]["settings"]["schedule"]  # as if it had come since, with this default
     (tmp_path / "results.json").write_text(json.dumps(table))
@@ -98,6 +98,6 @@ def test_a_table_says_when_a_target_was_first_reached(
         return learning.Kept(result=result, settings={}, commit="c", machine=machine())
 
     runs = [one(0, (1_130_000, 21.4)), one(1, None, 14.0), one(2, None)]
-    learning.write("pong", {"Pong": runs}, tmp_path)
+    learning.write([(learning.pong()[0], runs)], tmp_path)
     table = (tmp_path / "table.md").read_text()
     assert "15: 1.13M steps, 21 minutes (0), 15: not (1), 15: yes (2)" in table

@@ -125,6 +125,23 @@ def test_penalised_weights_are_every_matrix_split_by_member(kind: str) -> None:
             torch.testing.assert_close(weight[k].square().sum(), own)
 
 
+@pytest.mark.parametrize("kind", ["states", "discrete"])
+def test_standardising_inputs_anew_leaves_outputs_as_they_were(kind: str) -> None:
+    net = network(kind)
+    assert isinstance(net, StateReward)
+    observation, action = steps(kind, 50)
+    for member in range(E):  # what a fit leaves behind
+        of_member(net.first.bias.data, member).add_(0.3 * member)
+    net.standardise(net.features(2 * observation - 1, action), as_before=False)
+    before = net(observation, action)
+    moved = net.features(3 * observation + 4, action)
+    net.standardise(moved, as_before=True)
+    torch.testing.assert_close(net.mean, moved.mean(0))
+    torch.testing.assert_close(net(observation, action), before, atol=1e-5, rtol=1e-4)
+    net.standardise(net.features(observation, action), as_before=False)
+    assert not torch.allclose(net(observation, action), before, atol=1e-2)
+
+
 def test_folded_batch_normalisation_equals_the_unfolded_one() -> None:
     net = settle(network("pixels"), "pixels").eval()
     assert isinstance(net, PixelReward)

@@ -28,6 +28,7 @@ from kept import kept, same_settings, with_earlier
 from learning_table import EPISODES, SEEDS, Arm, Kept, Result, write
 
 if TYPE_CHECKING:
+    from prefrl.config import TrainConfig
     from prefrl.loop.rundir import RunDir
 
 AT_ONCE = 16  # of the new episodes of each last policy
@@ -86,25 +87,23 @@ def ppo() -> list[Arm]:
                 "entropy_coef": 0.01, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
                 "lam": 0.95, "value_coef": 1.0},
     }  # fmt: skip
-    recipe = {
-        **alike, "num_envs": 16, "rollout_steps": 128,
-        "policy": {"trunk": "small", "precision": "fp32"},
-        "ppo": {**published["ppo"], "lr": 5e-4, "lr_end": 0.2, "minibatches": 8,
-                "value_coef": 0.5},
-    }  # fmt: skip
+    recipe = {**alike, "policy": {"precision": "fp32"}}
     return [
         Arm(name=f"{name} {who}", task=task, settings=settings, seeds=seeds, sb3=who == "SB3")
         for task, name, settings, seeds in (
             ("HalfCheetah-v5", "HalfCheetah", cheetah, range(10)),
             ("ALE/Pong-v5", "Pong", published, (0,)),
-            ("ALE/Pong-v5", "Pong recipe", recipe, SEEDS),
+            ("ALE/Pong-v5", "Recipe on Pong", recipe, SEEDS),
         )
         for who in ("prefrl", "SB3")
     ]
 
 
 def bf16() -> list[Arm]:
-    """Does bf16 arithmetic learn as well as fp32? Pong, true reward, the recipe's PPO."""
+    """Does bf16 arithmetic learn as well as fp32? Pong, true reward, the recipe's PPO.
+
+    Without checkpoints, so that its fp32 is "Recipe on Pong prefrl" of the suite `ppo`.
+    """
     alike = {"steps": 1_000_000, "checkpoint_every": 10**9}
     return [
         true(precision, "ALE/Pong-v5", policy={"precision": precision}, **alike)
@@ -122,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--seeds", type=int, nargs="*", help="only these")
-    parser.add_argument("--only", help="only arms whose name contains this")
+    parser.add_argument("--only", help="only arms whose name begins with this")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=Path("runs/reference"))
@@ -131,7 +130,7 @@ def main() -> None:
     for arm in SUITES[args.suite]():
         found: list[Kept] = []
         for seed in arm.seeds:
-            chosen = (not args.seeds or seed in args.seeds) and (args.only or "") in arm.name
+            chosen = (not args.seeds or seed in args.seeds) and arm.name.startswith(args.only or "")
             folder = args.runs / args.suite / f"{arm.name.replace(' ', '-')}-seed{seed}"
             if chosen or (folder / "result.json").exists():
                 make = partial(run_sb3 if arm.sb3 else run, arm, seed, folder, threads=args.threads)
@@ -175,14 +174,21 @@ def completed(arm: Arm, settings: dict[str, Any]) -> dict[str, Any] | None:
 
 def settings_of(arm: Arm) -> dict[str, Any]:
     """All that makes a run of it, but for the seed and the threads."""
+    from prefrl.config import to_dict
+
+    if arm.sb3:
+        return {"task": arm.task, **arm.settings}
+    whole = to_dict(config_of(arm))
+    return {name: value for name, value in whole.items() if name not in ("seed", "threads")}
+
+
+def config_of(arm: Arm) -> TrainConfig:
+    """The task's recipe, and what the arm has otherwise."""
     from prefrl.config import TrainConfig, from_dict, to_dict
     from prefrl.recipes import recipe_for
     from prefrl.run import merged
 
-    if arm.sb3:
-        return {"task": arm.task, **arm.settings}
-    whole = to_dict(from_dict(TrainConfig, merged(to_dict(recipe_for(arm.task)), arm.settings)))
-    return {name: value for name, value in whole.items() if name not in ("seed", "threads")}
+    return from_dict(TrainConfig, merged(to_dict(recipe_for(arm.task)), arm.settings))
 
 
 def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
@@ -242,37 +248,19 @@ PARTS = tuple(f"time/{part}" for part in ("act", "record", "feedback", "reward",
 
 def run_sb3(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
     """SB3's PPO on the same environments, which show it the true reward."""
-    from sb3_true_reward import SMALL_CNN, TrueRewardVecEnv
-    from stable_baselines3 import PPO
+    from sb3_true_reward import TrueRewardVecEnv, sb3_ppo
 
     import prefrl
     from prefrl.loop.hardware import set_threads
 
     set_threads(threads)
-    settings, ours = arm.settings, arm.settings["ppo"]
-    options = {"actions": "reduced"} if arm.task.startswith("ALE/") else {}
+    config = config_of(arm)
     venv = TrueRewardVecEnv(
-        prefrl.make_vec(arm.task, num_envs=settings["num_envs"], seed=seed, **options)
+        prefrl.make_vec(arm.task, num_envs=config.num_envs, seed=seed, **config.env.options())
     )
-    pixels, small = arm.task.startswith("ALE/"), settings["policy"].get("trunk") == "small"
-    model = PPO(
-        "CnnPolicy" if pixels else "MlpPolicy",
-        venv,
-        policy_kwargs=SMALL_CNN if small else {},
-        n_steps=settings["rollout_steps"],
-        n_epochs=ours["epochs"],
-        batch_size=settings["num_envs"] * settings["rollout_steps"] // ours["minibatches"],
-        learning_rate=lambda left: ours["lr"] * (ours["lr_end"] + (1 - ours["lr_end"]) * left),
-        clip_range=ours["clip"],
-        ent_coef=ours["entropy_coef"],
-        vf_coef=ours["value_coef"] / 2,
-        gamma=ours["gamma"],
-        gae_lambda=ours["lam"],
-        device="cpu",
-        seed=seed,
-    )
+    model = sb3_ppo(venv, config, seed=seed)
     started = time.monotonic()
-    model.learn(settings["steps"], progress_bar=False)
+    model.learn(config.steps, progress_bar=False)
     return asdict(
         Result(
             seed=seed,

@@ -76,9 +76,10 @@ def write(table: Table, out: Path) -> None:
         for arm, found in table
     }
     (out / "results.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "table.md").write_text(markdown(table))
     draw(table, out / "curves.png")
-    print(markdown(table))
+    text = markdown(table)
+    (out / "table.md").write_text(text)
+    print(text)
 
 
 def reached(results: Sequence[Result], target: float | None) -> str:
@@ -105,7 +106,7 @@ def anew(results: Sequence[Result]) -> str:
 
 def markdown(table: Table) -> str:
     """One line an arm, every seed named."""
-    more = " target first reached |" if any(arm.target for arm, _ in table) else ""
+    more = " target first reached |" if any(arm.target is not None for arm, _ in table) else ""
     lines = [
         "| what | true return, last 100 episodes (mean of seeds) | each seed | steps | labels "
         f"| minutes of each |{more} last policy, {EPISODES} new episodes of the task's own length "

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
+from stable_baselines3 import PPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from prefrl.agents.policy import TRUNKS
+from prefrl.config import TrainConfig
 from prefrl.loop.metrics import EpisodeStats
 from prefrl.loop.state import spaces_of
 from prefrl.sb3 import LearnedRewardVecEnv
@@ -65,5 +67,31 @@ class SmallCNN(BaseFeaturesExtractor):
         return features
 
 
-SMALL_CNN: dict[str, Any] = {"features_extractor_class": SmallCNN, "net_arch": []}
-"""A policy's arguments for it; behind extractors it does not know, SB3 would put two layers."""
+def sb3_ppo(venv: TrueRewardVecEnv, config: TrainConfig, *, seed: int, **more: Any) -> PPO:
+    """SB3's PPO with the settings of ours.
+
+    Of the network it takes the trunk, of states SB3's own, which is the same as ours. Its value
+    loss is not halved, so it weighs half as much.
+    """
+    ours = config.ppo
+    pixels, small = len(venv.observation_space.shape) == 3, config.policy.trunk == "small"
+    # behind any extractor but its NatureCNN SB3 would put two layers
+    network = {"features_extractor_class": SmallCNN, "net_arch": []} if pixels and small else None
+    return PPO(
+        "CnnPolicy" if pixels else "MlpPolicy",
+        venv,
+        policy_kwargs=network,
+        n_steps=config.rollout_steps,
+        n_epochs=ours.epochs,
+        batch_size=config.num_envs * config.rollout_steps // ours.minibatches,
+        learning_rate=lambda left: ours.lr * (ours.lr_end + (1 - ours.lr_end) * left),
+        clip_range=ours.clip,
+        ent_coef=ours.entropy_coef,
+        vf_coef=ours.value_coef / 2,
+        max_grad_norm=ours.max_grad_norm,
+        gamma=ours.gamma,
+        gae_lambda=ours.lam,
+        device="cpu",
+        seed=seed,
+        **more,
+    )

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from prefrl.loop.rundir import RunDir
 
 AT_ONCE = 16  # of the new episodes of each last policy
-ROBOTS = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+ROBOTS = {"HalfCheetah-v5": 12, "Hopper-v5": 6, "Walker2d-v5": 3}
+"""And how many seeds: HalfCheetah's differ by a half."""
 
 
 def true(name: str, task: str, **settings: Any) -> Arm:
@@ -48,9 +49,10 @@ def pong() -> list[Arm]:
 def robots() -> list[Arm]:
     """Learned against true reward, same PPO, same steps and seeds."""
     arms = []
-    for task in ROBOTS:
-        arms += [Arm(name=f"{task} learned", task=task), true(f"{task} true", task)]
-    return [replace(arm, seeds=range(6)) for arm in arms]  # seeds differ by half
+    for task, seeds in ROBOTS.items():
+        for arm in (Arm(name=f"{task} learned", task=task), true(f"{task} true", task)):
+            arms.append(replace(arm, seeds=range(seeds)))
+    return arms
 
 
 def controls() -> list[Arm]:

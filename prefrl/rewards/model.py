@@ -17,7 +17,16 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
-from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
+from prefrl.rewards.saved import (
+    ABOUT,
+    DTYPES,
+    INPUTS,
+    WEIGHTS,
+    Spaces,
+    find_model,
+    saved_in,
+    sha256,
+)
 
 SAVED_SETTINGS = ("network", "members", "scale", "clip", "firm_threshold")
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
@@ -228,6 +237,7 @@ class RewardModel:
         about = {
             "spaces": asdict(self.spaces),
             "settings": {name: getattr(self.config, name) for name in SAVED_SETTINGS},
+            "inputs": INPUTS,
             "dtype": str(self.network.dtype).removeprefix("torch."),
             "sha256": sha256(directory / WEIGHTS),
         }

@@ -1,5 +1,6 @@
 """The reward model: normalised where it was labelled, frozen in between, saved exactly."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.rewards import RewardConfig, RewardModel, Spaces
 from prefrl.rewards.model import CHUNK
+from prefrl.rewards.saved import ABOUT
 from tests.rewards.helpers import segment, states
 
 STATES = Spaces(kind="states", observation=(1,), actions=1, discrete=False)
@@ -122,6 +124,23 @@ def test_a_model_saved_before_there_was_a_median_is_read(tmp_path: Path) -> None
     x = steps(9)
     assert torch.equal(other.score_steps(x[0][None], x[1][None]),
                        made.score_steps(x[0][None], x[1][None]))  # fmt: skip
+
+
+@pytest.mark.parametrize("spaces", [STATES, PIXELS])
+def test_a_model_of_states_that_cut_its_inputs_off_is_refused(
+    spaces: Spaces, tmp_path: Path
+) -> None:
+    made = model(spaces)
+    made.normalise_on(*steps(20, spaces=spaces))
+    made.save(tmp_path)
+    about = json.loads((tmp_path / ABOUT).read_text())
+    del about["inputs"]  # as before 2026-11-29
+    (tmp_path / ABOUT).write_text(json.dumps(about))
+    if spaces is PIXELS:
+        assert RewardModel.load(tmp_path).fitted
+        return
+    with pytest.raises(UserError, match=r"earlier version.*prefrl fit RUN"):
+        RewardModel.load(tmp_path)
 
 
 def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:

@@ -168,20 +168,22 @@ def completed(arm: Arm, settings: dict[str, Any]) -> dict[str, Any] | None:
     if arm.sb3:
         return settings
     try:
-        whole = to_dict(from_dict(TrainConfig, settings))
+        return what_counts(to_dict(from_dict(TrainConfig, settings)))
     except UserError:
         return None
-    return {name: value for name, value in whole.items() if name not in ("seed", "threads")}
 
 
 def settings_of(arm: Arm) -> dict[str, Any]:
-    """All that makes a run of it, but for the seed and the threads."""
+    """All that makes a run of it."""
     from prefrl.config import to_dict
 
-    if arm.sb3:
-        return {"task": arm.task, **arm.settings}
-    whole = to_dict(config_of(arm))
-    return {name: value for name, value in whole.items() if name not in ("seed", "threads")}
+    return {"task": arm.task, **arm.settings} if arm.sb3 else what_counts(to_dict(config_of(arm)))
+
+
+def what_counts(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration but for the seed, the threads, and what a true reward does not need."""
+    unread = ("model", "queries") if config["reward"] == "true" else ()
+    return {name: v for name, v in config.items() if name not in ("seed", "threads", *unread)}
 
 
 def config_of(arm: Arm) -> TrainConfig:

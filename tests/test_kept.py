@@ -75,6 +75,20 @@ def test_a_table_keeps_seeds_of_earlier_days_where_the_recipe_is_still_the_same(
     assert learning.earlier(tmp_path / "nowhere", arm) == []
 
 
+def test_a_run_on_the_true_reward_is_kept_when_the_reward_model_s_recipe_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    learning = importlib.import_module("learning")
+    learned, true = learning.robots()[:2]
+    changed = {"model": {"members": 7}}
+    for arm, same in ((true, True), (learned, False)):
+        other = dataclasses.replace(arm, settings={**arm.settings, **changed})
+        assert same_settings(learning.settings_of(arm), learning.settings_of(other)) == same
+    faster = dataclasses.replace(true, settings={**true.settings, "ppo": {"lr": 1.0}})
+    assert not same_settings(learning.settings_of(true), learning.settings_of(faster))
+
+
 def test_a_table_says_when_a_target_was_first_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

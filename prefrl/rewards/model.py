@@ -17,18 +17,9 @@ from torch import Tensor
 from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
-from prefrl.rewards.saved import (
-    ABOUT,
-    DTYPES,
-    INPUTS,
-    WEIGHTS,
-    Spaces,
-    find_model,
-    saved_in,
-    sha256,
-)
+from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
 
-SAVED_SETTINGS = ("network", "members", "scale", "clip", "firm_threshold")
+SAVED_SETTINGS = ("network", "members", "far_inputs", "scale", "clip", "firm_threshold")
 CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
 
 
@@ -40,6 +31,9 @@ class RewardConfig:
     """E, networks in the ensemble."""
     network: Literal["christiano2017", "small"] = "christiano2017"
     """Convolutions for pixels: the paper's, or two without batch normalisation."""
+    far_inputs: Literal["compressed", "cut"] = "compressed"
+    """States farther than 10 deviations from the first labels: told apart as by a logarithm, or
+    all alike. Those in which a robot lies may be far from where it began, and most of a rollout."""
     error: float = 0.1
     """Share of answers assumed to be drawn at random, inside the likelihood."""
     dropout: float = 0.5
@@ -237,7 +231,6 @@ class RewardModel:
         about = {
             "spaces": asdict(self.spaces),
             "settings": {name: getattr(self.config, name) for name in SAVED_SETTINGS},
-            "inputs": INPUTS,
             "dtype": str(self.network.dtype).removeprefix("torch."),
             "sha256": sha256(directory / WEIGHTS),
         }
@@ -310,5 +303,6 @@ def _network(
         observation=math.prod(spaces.observation),
         action=spaces.actions,
         discrete=spaces.discrete,
+        cut=config.far_inputs == "cut",
         generator=generator,
     )

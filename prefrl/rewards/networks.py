@@ -18,7 +18,7 @@ from prefrl.pixels import first_layer, to_patches
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
-FAR = 10.0  # deviations of the first labels, beyond which the inputs of states are compressed
+FAR = 10.0  # deviations of the first labels, beyond which inputs are compressed or cut
 HEAD_GAIN = 0.1  # returns are sums of ten steps or more: start with answers near one half
 
 
@@ -171,6 +171,7 @@ class StateReward(RewardNetwork):
         observation: number of observation entries.
         action: number of action entries; a discrete action is one-hot.
         discrete: actions are indices.
+        cut: inputs end at `FAR`; else what is beyond is `compressed`.
     """
 
     mean: Tensor
@@ -183,10 +184,11 @@ class StateReward(RewardNetwork):
         observation: int,
         action: int,
         discrete: bool,
+        cut: bool = False,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.members, self.actions, self.discrete = members, action, discrete
+        self.members, self.actions, self.discrete, self.cut = members, action, discrete, cut
         inputs = observation + action
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
@@ -197,7 +199,8 @@ class StateReward(RewardNetwork):
     def hidden_units(
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
-        x = compressed((self.features(observation, action) - self.mean) / self.std)
+        x = (self.features(observation, action) - self.mean) / self.std
+        x = x.clamp(-FAR, FAR) if self.cut else compressed(x)
         x = x.expand(self.members, -1, -1)
         x = F.leaky_relu(self.first(x), LEAK, inplace=True)
         return F.leaky_relu(self.second(x), LEAK, inplace=True)

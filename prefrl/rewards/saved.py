@@ -16,7 +16,6 @@ from prefrl.errors import UserError
 log = logging.getLogger(__name__)
 
 ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
-INPUTS = "compressed"  # how a network of states reads what is far from its first labels
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -81,11 +80,7 @@ def _read_about(path: Path) -> SavedModel:
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
     if settings.pop("soft_threshold", 0):  # of 2026-11-27 alone
         raise UserError(f"{path}: got a soft_threshold, which is no more; fit the model anew")
-    if shapes["kind"] == "states" and about.get("inputs") != INPUTS:
-        raise UserError(
-            f"{path}: got a reward model of an earlier version, which saw no difference beyond 10 "
-            "deviations of its first labels; make one anew from the same answers: prefrl fit RUN"
-        )
+    settings.setdefault("far_inputs", "cut")  # as it was before there was a choice
     return SavedModel(
         path=path,
         spaces=Spaces(**{**shapes, "observation": tuple(shapes["observation"])}),

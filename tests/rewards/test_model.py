@@ -19,7 +19,7 @@ PIXELS = Spaces(kind="pixels", observation=(44, 44, 2), actions=2, discrete=True
 
 
 def model(
-    spaces: Spaces = STATES, *, dtype: torch.dtype = torch.float32, **settings: float
+    spaces: Spaces = STATES, *, dtype: torch.dtype = torch.float32, **settings: object
 ) -> RewardModel:
     return RewardModel.build(
         spaces,
@@ -126,21 +126,28 @@ def test_a_model_saved_before_there_was_a_median_is_read(tmp_path: Path) -> None
                        made.score_steps(x[0][None], x[1][None]))  # fmt: skip
 
 
-@pytest.mark.parametrize("spaces", [STATES, PIXELS])
-def test_a_model_of_states_that_cut_its_inputs_off_is_refused(
-    spaces: Spaces, tmp_path: Path
+def test_a_model_from_before_far_inputs_could_be_chosen_cuts_them_off_as_it_did(
+    tmp_path: Path,
 ) -> None:
-    made = model(spaces)
-    made.normalise_on(*steps(20, spaces=spaces))
+    made = model(far_inputs="cut")
+    made.normalise_on(*steps(20))
+    made.network.mean.fill_(3.0)  # type: ignore[operator, union-attr]
+    far = torch.tensor([[[13.0], [14.0], [23.0]]]), torch.zeros(1, 3, 1)  # 10, 11, 20 deviations
+    assert made.score_steps(*far).unique().numel() == 1
     made.save(tmp_path)
     about = json.loads((tmp_path / ABOUT).read_text())
-    del about["inputs"]  # as before 2026-11-29
+    del about["settings"]["far_inputs"]
     (tmp_path / ABOUT).write_text(json.dumps(about))
-    if spaces is PIXELS:
-        assert RewardModel.load(tmp_path).fitted
-        return
-    with pytest.raises(UserError, match=r"earlier version.*prefrl fit RUN"):
-        RewardModel.load(tmp_path)
+    assert torch.equal(RewardModel.load(tmp_path).score_steps(*far), made.score_steps(*far))
+
+
+def test_far_inputs_are_told_apart_and_loaded_so(tmp_path: Path) -> None:
+    made = model()
+    made.normalise_on(*steps(20))
+    far = torch.tensor([[[10.0], [14.0], [23.0]]]), torch.zeros(1, 3, 1)
+    assert made.score_steps(*far).unique().numel() == 3
+    made.save(tmp_path)
+    assert torch.equal(RewardModel.load(tmp_path).score_steps(*far), made.score_steps(*far))
 
 
 def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:

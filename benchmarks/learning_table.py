@@ -58,7 +58,7 @@ class Kept:
 
     result: Result
     settings: dict[str, Any]
-    """All of them, but for the seed and the threads."""
+    """All that count: see `what_counts` in `learning.py`."""
     commit: str
     machine: dict[str, Any]
 

@@ -21,7 +21,7 @@ HORIZON = {"Hopper-v5": 300, "Walker2d-v5": 300}
 who cannot stand up, are most of what there is to learn from."""
 
 FAR_INPUTS: dict[str, Literal["compressed", "cut"]] = {"Hopper-v5": "cut"}
-"""Told apart, ways of lying slow it down: 820 instead of 950 (docs/log.md)."""
+"""Told apart, six seeds had 820 instead of 952; why is a guess (docs/log.md)."""
 
 
 def recipe(task: str) -> TrainConfig:

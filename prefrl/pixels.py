@@ -1,17 +1,30 @@
-"""Frames as a strided convolution reads them fastest: neighbours in the channels.
+"""What a strided convolution reads fastest: neighbours in the channels.
 
 A convolution of kernel k and stride s over [H, W, C] is one of kernel (k, ceil(k / s)) and
 stride (s, 1) over [H, W / s, s * C], which is the same memory read otherwise. A matrix unit then
 multiplies 16 channels where four stacked frames gave it 4: the backward pass takes half the time.
+Later layers gain a tenth to a third.
 """
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FRAMES_AT_ONCE = 8  # in float32 they fit a core's cache
+
+def from_planes(planes: np.ndarray, device: torch.device) -> Tensor:
+    """[B, C, H, W] uint8, as games show frames -> a copy [B, H, W, C] on `device`."""
+    B, C, H, W = planes.shape
+    if device.type != "cpu" or C == 1:
+        x = torch.from_numpy(np.ascontiguousarray(planes)).to(device).permute(0, 2, 3, 1)
+        return x.clone(memory_format=torch.contiguous_format)
+    woven = np.empty((B, H, W, C), dtype=np.uint8)
+    for frames, there in zip(planes, woven, strict=True):
+        cv2.merge(frames, there)  # three times as fast as permuting
+    return torch.from_numpy(woven)
 
 
 def to_patches(frames: Tensor, kernel: int, stride: int, dtype: torch.dtype) -> Tensor:
@@ -25,13 +38,50 @@ def to_patches(frames: Tensor, kernel: int, stride: int, dtype: torch.dtype) -> 
     """
     wide = _fitted(frames, kernel, stride).contiguous()
     n, H, W, C = wide.shape
-    return _floats(wide, dtype).view(n, H, W // stride, stride * C)
+    return wide.to(dtype).view(n, H, W // stride, stride * C)
 
 
-def first_layer(conv: nn.Conv2d) -> tuple[Tensor, tuple[int, int]]:
-    """Weight and stride with which `conv`, made for frames of 0 to 1, reads patches of bytes."""
-    stride = conv.stride[0]
-    return patch_weight(conv.weight / 255, stride), (stride, 1)
+class FoldedConv(nn.Conv2d):
+    """A convolution without padding, which reads patches where the width allows.
+
+    Args:
+        width: W of what it reads. None: it is the first layer and reads `to_patches` of bytes, as
+            if they were numbers from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        kernel: int,
+        stride: int,
+        *,
+        width: int | None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(channels, filters, kernel, stride, bias=bias)
+        self.first = width is None
+        self.folds = width is None or (stride > 1 and width % stride == 0)
+
+    def cast(self, dtype: torch.dtype, weight: Tensor | None = None) -> Tensor:
+        """The weight, or the given one of its shape, as `convolve` takes it."""
+        weight = self.weight if weight is None else weight
+        if self.first:
+            weight = weight / 255
+        if self.folds:
+            weight = patch_weight(weight, self.stride[0])
+        return weight.to(dtype).contiguous(memory_format=torch.channels_last)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Of x [n, C, H, W], channels last in memory, and so is what comes out."""
+        stride = self.stride[0]
+        if not self.folds:
+            return F.conv2d(x, weight, bias, stride)
+        if not self.first:
+            n, C, H, W = x.shape
+            wide = x.permute(0, 2, 3, 1).reshape(n, H, W // stride, stride * C)
+            x = wide.permute(0, 3, 1, 2)
+        return F.conv2d(x, weight, bias, (stride, 1))
 
 
 def patch_weight(weight: Tensor, stride: int) -> Tensor:
@@ -47,14 +97,3 @@ def _fitted(frames: Tensor, kernel: int, stride: int) -> Tensor:
     W = frames.shape[2]
     wanted = ((W - kernel) // stride - (-kernel // stride)) * stride
     return frames if wanted == W else F.pad(frames, (0, 0, 0, wanted - W))
-
-
-def _floats(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """[n, ...] uint8 as `dtype`."""
-    if x.device.type != "cpu" or dtype == torch.float32:
-        return x.to(dtype)
-    # PyTorch turns bytes into bfloat16 one by one, but into float32 and on many at a time
-    out = torch.empty(x.shape, dtype=dtype)
-    for some, there in zip(x.split(FRAMES_AT_ONCE), out.split(FRAMES_AT_ONCE), strict=True):
-        there.copy_(some.float())
-    return out

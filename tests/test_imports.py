@@ -34,7 +34,7 @@ MAY_IMPORT = {
     },
     "prefrl.loop": {
         "prefrl.config", "prefrl.agents", "prefrl.language", "prefrl.ppo", "prefrl.rewards",
-        "prefrl.feedback", "prefrl.errors",
+        "prefrl.feedback", "prefrl.errors", "prefrl.pixels",
     },
     "prefrl": {"prefrl", "envs", "clip_viewer"},
 }  # fmt: skip

@@ -1,10 +1,11 @@
 """Patches and their weights against the convolution they stand for."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from prefrl.pixels import patch_weight, to_patches
+from prefrl.pixels import FoldedConv, from_planes, patch_weight, to_patches
 
 
 def frames(size: tuple[int, int] = (8, 8)) -> torch.Tensor:
@@ -48,3 +49,31 @@ def test_the_gradient_reaches_the_frames_weight_through_its_patches() -> None:
     plain = torch.ones(2, 3, 3, 3, requires_grad=True)
     F.conv2d(x.permute(0, 3, 1, 2).float(), plain, stride=2).sum().backward()
     torch.testing.assert_close(weight.grad, plain.grad)
+
+
+@pytest.mark.parametrize(
+    ("width", "kernel", "stride", "folds"),
+    [(20, 4, 2, True), (26, 5, 2, True), (9, 3, 3, True), (11, 4, 2, False), (9, 3, 1, False)],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_later_layer_is_the_strided_convolution(
+    width: int, kernel: int, stride: int, folds: bool, bias: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    conv = FoldedConv(3, 5, kernel, stride, width=width, bias=bias)
+    assert conv.folds == folds
+    x = torch.randn(4, 3, 13, width, generator=generator).to(memory_format=torch.channels_last)
+    wanted = F.conv2d(x, conv.weight, conv.bias, stride)
+    got = conv.convolve(x, conv.cast(torch.float32), conv.bias)
+    torch.testing.assert_close(got, wanted)
+    assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("frames", [1, 3, 4])
+def test_planes_become_channels_last(frames: int) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (5, frames, 6, 7), dtype=np.uint8)
+    x = from_planes(planes, torch.device("cpu"))
+    assert np.array_equal(x.numpy(), planes.transpose(0, 2, 3, 1))
+    assert x.is_contiguous()
+    before, planes[:] = x.clone(), 0
+    assert torch.equal(x, before)  # the environment writes into its planes again

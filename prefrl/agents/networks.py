@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import first_layer, to_patches
+from prefrl.pixels import FoldedConv, to_patches
 
 
 def init_linear(
@@ -48,9 +50,10 @@ class PixelTrunk(nn.Module):
         self.dtype = dtype
         self.features = hidden
         _, self.kernel, self.stride = convs[0]
-        layers = []
+        layers: list[nn.Linear | nn.Conv2d] = []
         for filters, kernel, stride in convs:
-            conv = nn.Conv2d(channels, filters, kernel, stride)
+            width = size if layers else None
+            conv = FoldedConv(channels, filters, kernel, stride, width=width)
             layers.append(init_linear(conv, math.sqrt(2), generator))
             channels, size = filters, (size - kernel) // stride + 1
         self.convs = nn.ModuleList(layers)
@@ -58,6 +61,7 @@ class PixelTrunk(nn.Module):
             nn.Linear(channels * size * size, hidden), math.sqrt(2), generator
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._held: list[tuple[Tensor, Tensor]] | None = None
 
     def prepare(self, frames: Tensor) -> Tensor:
         """[..., H, W, C] uint8 -> [..., H, w, c] patches for `forward`."""
@@ -66,19 +70,33 @@ class PixelTrunk(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """[n, H, w, c] prepared frames -> [n, hidden] float32."""
+        *convs, hidden = self._held or self._cast()
         x = patches.permute(0, 3, 1, 2)  # channels last in memory, and they stay so
-        for i, conv in enumerate(self.convs):
-            assert isinstance(conv, nn.Conv2d)
+        for conv, (weight, bias) in zip(self.convs, convs, strict=True):
+            assert isinstance(conv, FoldedConv)
+            x = F.relu(conv.convolve(x, weight, bias), inplace=True)
+        return F.relu(F.linear(x.permute(0, 2, 3, 1).flatten(1), *hidden)).float()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While the weights stay as they are, and nobody asks for gradients: cast once."""
+        with torch.no_grad():
+            self._held = self._cast()
+        try:
+            yield
+        finally:
+            self._held = None
+
+    def _cast(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of each layer in `dtype`."""
+        cast = []
+        for conv in self.convs:
+            assert isinstance(conv, FoldedConv)
             assert conv.bias is not None
-            weight, stride = conv.weight, conv.stride
-            if i == 0:
-                weight, stride = first_layer(conv)
-            x = F.conv2d(x, weight.to(self.dtype), conv.bias.to(self.dtype), stride)
-            x = F.relu(x, inplace=True)
-        x = x.permute(0, 2, 3, 1).flatten(1)
-        assert self.hidden.bias is not None
-        weight, bias = self.hidden.weight.to(self.dtype), self.hidden.bias.to(self.dtype)
-        return F.relu(F.linear(x, weight, bias)).float()
+            cast.append((conv.cast(self.dtype), conv.bias.to(self.dtype)))
+        hidden = self.hidden
+        assert hidden.bias is not None
+        return [*cast, (hidden.weight.to(self.dtype), hidden.bias.to(self.dtype))]
 
 
 def mlp(

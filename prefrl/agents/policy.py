@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,7 +72,10 @@ class Action:
 
 
 class ControlPolicy(nn.Module):
-    """What the collector needs; PPO uses `evaluate` only."""
+    """What the collector needs; PPO uses `evaluate` only.
+
+    All but `prepare` and `observe` read observations that `prepare` has prepared.
+    """
 
     def act(
         self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
@@ -84,8 +88,12 @@ class ControlPolicy(nn.Module):
         raise NotImplementedError
 
     def prepare(self, observation: Tensor) -> Tensor:
-        """[B, T, *obs] as observed -> as `evaluate` reads it: once a rollout, not per minibatch."""
+        """[..., *obs] as observed -> as the others read it: once, not per minibatch."""
         return observation
+
+    def acting(self) -> AbstractContextManager[None]:
+        """While the policy acts, its weights stay as they are."""
+        return nullcontext()
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
         """[n, T] log-probability, entropy, value."""
@@ -131,7 +139,7 @@ class CategoricalPolicy(ControlPolicy):
     def act(
         self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
     ) -> Action:
-        features = self._features(self.prepare(observation))
+        features = self._features(observation)
         logp = self.actor(features).log_softmax(-1)
         if greedy:
             action = logp.argmax(-1)
@@ -144,12 +152,15 @@ class CategoricalPolicy(ControlPolicy):
         )
 
     def value(self, observation: Tensor) -> Tensor:
-        return self.critic(self._features(self.prepare(observation))).squeeze(-1)
+        return self.critic(self._features(observation)).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
         if self.pixels:
             return self.trunk.prepare(observation)
         return self.normaliser(observation) if self.normalises else observation
+
+    def acting(self) -> AbstractContextManager[None]:
+        return self.trunk.held() if self.pixels else nullcontext()
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
         n, T = inputs.action.shape
@@ -195,16 +206,17 @@ class GaussianPolicy(ControlPolicy):
     def act(
         self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
     ) -> Action:
-        x = self.prepare(observation)
-        mean = self.actor(x)
+        mean = self.actor(observation)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         action = mean if greedy else mean + self.log_std.exp() * noise
         return Action(
-            action=action, logp=self._logp(mean, action), value=self.critic(x).squeeze(-1)
+            action=action,
+            logp=self._logp(mean, action),
+            value=self.critic(observation).squeeze(-1),
         )
 
     def value(self, observation: Tensor) -> Tensor:
-        return self.critic(self.prepare(observation)).squeeze(-1)
+        return self.critic(observation).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
         return self.normaliser(observation) if self.normalises else observation

@@ -16,6 +16,7 @@ from prefrl.config import TrainConfig
 from prefrl.errors import UserError
 from prefrl.loop.checkpoint import newest_checkpoint
 from prefrl.loop.rundir import RunDir
+from prefrl.pixels import from_planes
 
 RESAMPLES = 10_000
 
@@ -59,14 +60,18 @@ class Player:
     @torch.no_grad()
     def step(self) -> None:
         """One step everywhere; what it brought is in `venv.score`."""
-        decision = self.policy.act(self._observation, generator=self._generator, greedy=self.greedy)
+        decision = self.policy.act(
+            self.policy.prepare(self._observation), generator=self._generator, greedy=self.greedy
+        )
         self._see(self.venv.step(decision.action.cpu().numpy())[0])
         self._played += 1
 
     def _see(self, observation: np.ndarray) -> None:
         """Pixels [B, C, H, W] become channels-last [B, H, W, C], as the policies take them."""
-        x = torch.from_numpy(np.ascontiguousarray(observation)).to(self.device)
-        self._observation = x.permute(0, 2, 3, 1).contiguous() if x.ndim == 4 else x
+        if observation.ndim == 4:
+            self._observation = from_planes(observation, self.device)
+        else:
+            self._observation = torch.from_numpy(np.ascontiguousarray(observation)).to(self.device)
 
 
 def load_policy(

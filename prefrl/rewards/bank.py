@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prefrl.feedback import Comparison, Edit, Label, Rating, Reply, Segment
+from prefrl.feedback.codec import slides
 from prefrl.rewards.likelihood import Choices, ranking_choices, stack_choices
 
 # P(Poisson(1) <= k); beyond five copies the chance is below one in a thousand
@@ -268,8 +269,7 @@ def _forms(chosen: Sequence[_Example], widest: int, device: torch.device) -> For
 
 def unstack(stacked: np.ndarray) -> np.ndarray:
     """[T, H, W, C] a sliding window over frames -> [T + C - 1, H, W] the frames."""
-    slides = np.array_equal(stacked[1:2, ..., :-1], stacked[:1, ..., 1:][: len(stacked) - 1])
-    assert slides, "not a sliding window"  # told by its first two steps: all of them take 2 ms
+    assert slides(stacked[:2]), "not a sliding window"  # two steps tell: all of them take 2 ms
     return np.concatenate([np.moveaxis(stacked[0], -1, 0), stacked[1:, ..., -1]])
 
 

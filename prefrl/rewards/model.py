@@ -20,7 +20,10 @@ from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, S
 from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
 
 SAVED_SETTINGS = ("network", "members", "far_inputs", "scale", "clip", "firm_threshold")
-CHUNK = 512  # steps per forward on a CPU: larger chunks leave its cache
+CHUNK = {"pixels": 128, "states": 512}
+"""Steps per forward on a CPU: larger chunks leave its cache."""
+CUDA_CHUNK = 8192
+SEGMENT_STEPS = 512  # stacked at once: stacked pixels of all segments are gigabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +156,7 @@ class RewardModel:
             [E, n]
         """
         self.network.eval()
-        size = CHUNK if self.device.type == "cpu" else 16 * CHUNK
+        size = CHUNK[self.spaces.kind] if self.device.type == "cpu" else CUDA_CHUNK
         chunks = zip(observation.split(size), action.split(size), strict=True)
         return torch.cat([self.network(o, a) for o, a in chunks], dim=1)
 
@@ -186,7 +189,7 @@ class RewardModel:
         """
         steps = len(segments[0].actions)
         read = slice(min(stride // 2, steps - 1), None, stride)
-        some = max(CHUNK // steps, 1)  # stacked pixels of all are gigabytes
+        some = max(SEGMENT_STEPS // steps, 1)
         returns = []
         for start in range(0, len(segments), some):
             whole = self._tensors(segments[start : start + some])

@@ -1,8 +1,8 @@
 """Ensembles of reward networks, evaluated as one batched forward.
 
-Members share no weight. For pixels the first convolution reads the frames once and writes
-the channels of all members, the others are grouped; for states every layer is one batched
-matrix product.
+Members share no weight. For pixels the frames are made ready once, and each member has its own
+convolutions: grouped ones take twice as long to differentiate. For states every layer is one
+batched matrix product.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import first_layer, to_patches
+from prefrl.pixels import FoldedConv, to_patches
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
@@ -81,7 +81,8 @@ class PixelReward(RewardNetwork):
 
     "christiano2017" is the paper's (appendix A.2): four convolutions of 16 filters with batch
     normalisation and dropout, then 64 hidden units. Dropout acts on whole channels (Ibarz et
-    al. 2018). Weights are float32, arithmetic `dtype`.
+    al. 2018). Weights are float32, arithmetic `dtype` but for the last layer, from hidden units to
+    reward.
 
     Args:
         members: E.
@@ -103,21 +104,26 @@ class PixelReward(RewardNetwork):
         super().__init__()
         self.members, self.dropout, self.dtype = members, dropout, dtype
         self.architecture = architecture
-        convs, norms, inputs, shared = [], [], frames, True
+        convs, norms, inputs, width = [], [], frames, None
         for filters, kernel, stride in architecture.convs:
-            groups = 1 if shared else members  # all members read the same frames
-            width = filters * members
-            conv = nn.Conv2d(
-                inputs, width, kernel, stride, groups=groups, bias=not architecture.batch_norm
+            conv = FoldedConv(
+                inputs,
+                filters * members,  # of each member in turn
+                kernel,
+                stride,
+                width=width,
+                bias=not architecture.batch_norm,
             )
-            _init(conv.weight, kernel * kernel * inputs // groups, generator)
+            _init(conv.weight, kernel * kernel * inputs, generator)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
             convs.append(conv)
-            norms.append(nn.BatchNorm2d(width) if architecture.batch_norm else nn.Identity())
-            inputs, size, shared = width, (size - kernel) // stride + 1, False
+            norm = nn.BatchNorm2d(filters * members) if architecture.batch_norm else nn.Identity()
+            norms.append(norm)
+            inputs, size = filters, (size - kernel) // stride + 1
+            width = size
         self.convs, self.norms = nn.ModuleList(convs), nn.ModuleList(norms)
-        flat = inputs // members * size * size
+        flat = inputs * size * size
         self.hidden = BatchedLinear(members, flat, architecture.hidden, generator)
         self.head = BatchedLinear(members, architecture.hidden, 1, generator, gain=HEAD_GAIN)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -126,36 +132,56 @@ class PixelReward(RewardNetwork):
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
         _, kernel, stride = self.architecture.convs[0]
-        x = to_patches(observation, kernel, stride, self.dtype).permute(0, 3, 1, 2)
-        for i in range(len(self.convs)):
-            x = self._layer(x, i)
-            if dropout is not None and self.dropout > 0:
-                x = x * self._kept(x, dropout)
-        if x.requires_grad:
-            x.register_hook(_channels_last)
-        x = x.reshape(len(x), self.members, -1).transpose(0, 1)  # [E, n, filters * size * size]
-        return F.leaky_relu(self.hidden(x.float()), LEAK)
+        patches = to_patches(observation, kernel, stride, self.dtype).permute(0, 3, 1, 2)
+        layers = [self._of_members(i) for i in range(len(self.convs))]
+        hidden = []
+        for member, (weight, bias) in enumerate(self._hidden()):
+            x = patches
+            for i, of_members in enumerate(layers):
+                x = self._layer(x, i, member, *of_members[member])
+                if dropout is not None and self.dropout > 0:
+                    x = x * self._kept(x, dropout)
+            x = x.permute(0, 2, 3, 1).flatten(1)  # as it lies in memory
+            hidden.append(torch.addmm(bias, x, weight))
+        return F.leaky_relu(torch.stack(hidden).float(), LEAK)
 
     def member_weights(self) -> list[Tensor]:
         named = self.convs.named_parameters()
         convs = [p.reshape(self.members, -1) for name, p in named if name.endswith("weight")]
         return [*convs, self.hidden.weight, self.head.weight]
 
-    def _layer(self, x: Tensor, i: int) -> Tensor:
-        """Convolution i, batch normalisation if there is any, leaky ReLU."""
+    def _of_members(self, i: int) -> list[tuple[Tensor, Tensor | None]]:
+        """Weight and bias of convolution i for each member, in `dtype`."""
         conv, norm = self.convs[i], self.norms[i]
-        assert isinstance(conv, nn.Conv2d)
-        weight, bias, stride = conv.weight, conv.bias, conv.stride
-        if i == 0:
-            weight, stride = first_layer(conv)
+        assert isinstance(conv, FoldedConv)
+        weight, bias = conv.weight, conv.bias
         if isinstance(norm, nn.BatchNorm2d) and not self.training:
             weight, bias = _folded(weight, norm)
-        bias = None if bias is None else bias.to(self.dtype)
-        weight = weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(x, weight, bias, stride, groups=conv.groups)
-        if self.training:
-            x = norm(x)
+        weights = conv.cast(self.dtype, weight).chunk(self.members)
+        if bias is None:
+            return [(weight, None) for weight in weights]
+        return [*zip(weights, bias.to(self.dtype).chunk(self.members), strict=True)]
+
+    def _layer(self, x: Tensor, i: int, member: int, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolution i of a member, batch normalisation if there is any, leaky ReLU."""
+        conv, norm = self.convs[i], self.norms[i]
+        assert isinstance(conv, FoldedConv)
+        x = conv.convolve(x, weight, bias)
+        if self.training and isinstance(norm, nn.BatchNorm2d):
+            x = _normalised(x, norm, member, self.members)
         return F.leaky_relu(x, LEAK, inplace=True)
+
+    def _hidden(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight [size * size * filters, units] and bias of the hidden layer for each member.
+
+        In `dtype`, the rows in the order in which convolutions leave their numbers in memory; in
+        the file they are channels first.
+        """
+        filters = self.architecture.convs[-1][0]
+        E, flat, units = self.hidden.weight.shape
+        rows = self.hidden.weight.view(E, filters, flat // filters, units).transpose(1, 2)
+        weights = rows.to(self.dtype).reshape(E, flat, units).unbind()
+        return [*zip(weights, self.hidden.bias.to(self.dtype).squeeze(1).unbind(), strict=True)]
 
     def _kept(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """[n, channels, 1, 1] 0 or 1 / (1 - dropout)."""
@@ -254,9 +280,13 @@ def _init(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
     nn.init.normal_(weight, 0, math.sqrt(2 / ((1 + LEAK**2) * fan_in)), generator=generator)
 
 
-def _channels_last(gradient: Tensor) -> Tensor:
-    """Of the last activations: as they lie in memory, or their backward takes ten times as long."""
-    return gradient.contiguous(memory_format=torch.channels_last)
+def _normalised(x: Tensor, norm: nn.BatchNorm2d, member: int, members: int) -> Tensor:
+    """Batch normalisation of one member's channels, whose running statistics it moves."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    held = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    mean, var, weight, bias = (t.chunk(members)[member] for t in held)
+    return F.batch_norm(x, mean, var, weight, bias, True, norm.momentum or 0.0, norm.eps)
 
 
 def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from prefrl.agents import Action, Collector, ControlPolicy, PolicyConfig, make_policy
+from prefrl.agents.collector import few_threads
 
 
 class Corridor:
@@ -110,10 +111,41 @@ def test_observations_are_those_on_which_the_actions_were_taken() -> None:
 
 def test_rollouts_follow_on_one_another() -> None:
     run = collector(Corridor(1, Discrete(2)), Fixed(one()))
-    first, second = run.collect(4), run.collect(4)
+    first = run.collect(4)
     assert first.observation[0, :, 2].tolist() == [0, 1, 2, 3]
+    second = run.collect(4)
     assert second.observation[0, :, 2].tolist() == [4, 5, 6, 7]
     assert (first.first_step, second.first_step) == (0, 4)
+
+
+@pytest.mark.parametrize("steps", [[3, 3], [3, 5], [5, 3]])
+def test_what_ppo_reads_is_what_was_observed_prepared(steps: list[int]) -> None:
+    # in buffers that are used again where they have the right size
+    venv, device = Corridor(2, Discrete(2)), torch.device("cpu")
+    draws = torch.Generator().manual_seed(0)
+    space = venv.single_observation_space
+    policy = make_policy(space, Discrete(2), PolicyConfig(), device=device, generator=draws)
+    policy.observe(5 + torch.randn(2, 9, 3, generator=draws))
+    run = Collector(venv, policy, gamma=0.9, device=device, generator=draws)
+    run.reset_at(0)
+    for T in steps:
+        experience = run.collect(T)
+        assert experience.observation.shape == (2, T, 3)
+        read = experience.rollout.inputs.observation  # type: ignore[attr-defined]
+        assert torch.equal(read, policy.prepare(experience.observation))
+        assert not torch.equal(read, experience.observation)
+
+
+def test_few_rows_leave_cores_to_the_environments() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for rows, wanted in ((1, 1), (16, 1), (31, 1), (32, 2), (256, 2)):
+            with few_threads(rows):
+                assert torch.get_num_threads() == wanted
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_true_reward_and_the_ends_travel_apart_from_the_rollout() -> None:

@@ -45,6 +45,20 @@ def test_trunk_is_plain_convolutions_on_frames_between_zero_and_one() -> None:
     torch.testing.assert_close(features(net), wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_held_no_longer_than_asked_to(dtype: torch.dtype) -> None:
+    net = trunk(dtype)
+    before = features(net)
+    with net.held():
+        assert torch.equal(features(net), before)
+        assert not features(net).requires_grad
+    for p in net.parameters():
+        p.data.mul_(1.1)
+    assert not torch.equal(features(net), before)
+    features(net).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
 def test_bf16_features_are_close_to_those_of_fp32() -> None:
     exact, rough = features(trunk(torch.float32)), features(trunk(torch.bfloat16))
     assert rough.dtype == torch.float32

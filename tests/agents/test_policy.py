@@ -74,12 +74,12 @@ def test_what_was_acted_is_evaluated_alike(action: gymnasium.Space) -> None:  # 
     # else the ratio is not 1 on the first minibatch
     pi, x = policy(STATE, action), states(8)
     pi.observe(5 + 3 * states(4, 8))
-    done = pi.act(x, generator=generator(3))
+    done = pi.act(pi.prepare(x), generator=generator(3))
     inputs = ControlInputs(observation=pi.prepare(x[:, None]), action=done.action[:, None])
     got = pi.evaluate(inputs)
     torch.testing.assert_close(got.logp[:, 0], done.logp)
     torch.testing.assert_close(got.value[:, 0], done.value)
-    torch.testing.assert_close(pi.value(x), done.value)
+    torch.testing.assert_close(pi.value(pi.prepare(x)), done.value)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.03)])
@@ -87,7 +87,8 @@ def test_what_was_acted_on_pixels_is_evaluated_alike(
     precision: Literal["fp32", "bf16"], tolerance: float
 ) -> None:
     pi, x = policy(PIXELS, DISCRETE, precision=precision), frames(6)
-    done = pi.act(x, generator=generator(3))
+    with pi.acting(), torch.no_grad():
+        done = pi.act(pi.prepare(x), generator=generator(3))
     got = pi.evaluate(
         ControlInputs(observation=pi.prepare(x[:, None]), action=done.action[:, None])
     )
@@ -110,7 +111,7 @@ def test_bf16_policy_is_close_to_fp32_and_its_weights_are_fp32() -> None:
 def test_categorical_samples_have_the_policy_s_frequencies() -> None:
     pi = policy(STATE, DISCRETE)
     x = states(1).expand(20_000, -1)
-    done = pi.act(x, generator=generator(4))
+    done = pi.act(pi.prepare(x), generator=generator(4))
     share = torch.bincount(done.action, minlength=5) / 20_000
     assert isinstance(pi, CategoricalPolicy)
     wanted = pi.actor(pi.prepare(x[:1])).softmax(-1)[0]
@@ -120,7 +121,8 @@ def test_categorical_samples_have_the_policy_s_frequencies() -> None:
 
 def test_gaussian_samples_have_the_policy_s_mean_and_deviation() -> None:
     pi = policy(STATE, CONTINUOUS)
-    done = pi.act(states(1).expand(20_000, -1), generator=generator(4)).action
+    x = pi.prepare(states(1).expand(20_000, -1))
+    done = pi.act(x, generator=generator(4)).action
     assert isinstance(pi, GaussianPolicy)
     # 4 standard errors: 4 * .74 / sqrt(20,000) = .021
     assert (done.mean(0) - pi.actor(states(1))[0]).abs().max() < 0.021
@@ -130,7 +132,7 @@ def test_gaussian_samples_have_the_policy_s_mean_and_deviation() -> None:
 @pytest.mark.parametrize("action", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 def test_greedy_takes_the_mode_and_draws_nothing(action: gymnasium.Space) -> None:  # type: ignore[type-arg]
     pi, x, draws = policy(STATE, action), states(6), generator(5)
-    done = pi.act(x, generator=draws, greedy=True).action
+    done = pi.act(pi.prepare(x), generator=draws, greedy=True).action
     mode = pi.actor(pi.prepare(x))  # type: ignore[operator]
     assert torch.equal(done, mode.argmax(-1) if action is DISCRETE else mode)
     if action is DISCRETE:
@@ -152,7 +154,7 @@ def test_observing_moves_the_normaliser_only_where_states_are_normalised() -> No
 
 def test_value_and_policy_share_no_weight_on_states() -> None:
     pi, x = policy(STATE, DISCRETE), states(4)
-    pi.value(x).sum().backward()
+    pi.value(pi.prepare(x)).sum().backward()
     assert all(p.grad is None for p in pi.actor.parameters())  # type: ignore[union-attr]
 
 

@@ -161,10 +161,11 @@ def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:
 
 
 def test_chunks_of_a_long_rollout_change_nothing() -> None:
-    made, x = model(), steps(CHUNK + 7)
+    chunk = CHUNK["states"]
+    made, x = model(), steps(chunk + 7)
     whole = made.members(*x)
-    assert whole.shape == (3, CHUNK + 7)
-    torch.testing.assert_close(whole[:, CHUNK:], made.members(x[0][CHUNK:], x[1][CHUNK:]))
+    assert whole.shape == (3, chunk + 7)
+    torch.testing.assert_close(whole[:, chunk:], made.members(x[0][chunk:], x[1][chunk:]))
 
 
 def test_scores_of_segments_are_those_of_their_steps() -> None:

@@ -80,8 +80,7 @@ class PixelTrunk(nn.Module):
     @contextmanager
     def held(self) -> Iterator[None]:
         """While the weights stay as they are, and nobody asks for gradients: cast once."""
-        with torch.no_grad():
-            self._held = self._cast()
+        self._held = [(weight.detach(), bias.detach()) for weight, bias in self._cast()]
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prefrl.errors import UserError
 from prefrl.feedback import Segment
+from prefrl.pixels import from_planes
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
 from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
 
@@ -192,8 +193,7 @@ class RewardModel:
         some = max(SEGMENT_STEPS // steps, 1)
         returns = []
         for start in range(0, len(segments), some):
-            whole = self._tensors(segments[start : start + some])
-            observation, action = (x[:, read] for x in whole)
+            observation, action = self._tensors(segments[start : start + some], read)
             raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
             returns.append(raw.view(len(raw), *action.shape[:2]).mean(-1) * steps)
         return torch.cat(returns, dim=1)
@@ -266,14 +266,19 @@ class RewardModel:
         path = Path(directory)
         return cls.load(path) if saved_in(path) else None
 
-    def _tensors(self, segments: Sequence[Segment]) -> tuple[Tensor, Tensor]:
-        """[B, T, *obs], [B, T, *act] on the device."""
-        observation = np.stack([s.observations for s in segments])
-        action = np.stack([s.actions for s in segments])
-        return (
-            torch.from_numpy(observation).to(self.device),
-            torch.from_numpy(action).to(self.device),
-        )
+    def _tensors(
+        self, segments: Sequence[Segment], read: slice = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """[B, n, *obs], [B, n, *act] of the steps `read`, on the device."""
+        observations = [s.observations[read] for s in segments]
+        if self.spaces.kind == "pixels":
+            planes = np.stack([np.moveaxis(x, -1, 1) for x in observations])
+            seen = from_planes(planes.reshape(-1, *planes.shape[2:]), self.device)
+            observation = seen.view(*planes.shape[:2], *seen.shape[1:])
+        else:
+            observation = torch.from_numpy(np.stack(observations)).to(self.device)
+        action = torch.from_numpy(np.stack([s.actions[read] for s in segments]))
+        return observation, action.to(self.device)
 
 
 def firm(x: Tensor, low: float, high: float) -> Tensor:

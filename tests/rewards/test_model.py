@@ -189,6 +189,22 @@ def test_segment_returns_sum_the_raw_output_of_each_member() -> None:
     torch.testing.assert_close(alone, 2 * raw[:, 1:2])
 
 
+@pytest.mark.parametrize("stacked", ["copied", "sliding"])
+def test_segment_returns_of_pixels_are_read_from_stacked_frames(stacked: str) -> None:
+    made = model(PIXELS)
+    rng = np.random.default_rng(0)
+    pair, frames = [], rng.integers(0, 256, (2, 6, 44, 44), dtype=np.uint8)
+    for film in frames:
+        windows = np.lib.stride_tricks.sliding_window_view(film, 2, axis=0)  # [5, 44, 44, 2]
+        observations = windows if stacked == "sliding" else windows.copy()
+        pair.append(segment(observations))
+    observation = torch.from_numpy(np.concatenate([s.observations for s in pair]))
+    raw = made.members(observation, torch.zeros(10)).view(-1, 2, 5)
+    torch.testing.assert_close(made.segment_returns(pair), raw.sum(-1))
+    every_second = raw[..., 1::2].mean(-1) * 5
+    torch.testing.assert_close(made.segment_returns(pair, stride=2), every_second)
+
+
 def test_rewards_are_linear_in_the_hidden_units() -> None:
     made, x = model(PIXELS), steps(5, spaces=PIXELS)
     made.network.eval()

@@ -125,7 +125,7 @@ class Run:
             seed=config.seed,
             length=self.segment_steps,
             pool=config.queries.pool,
-            per_rollout=config.queries.per_rollout,
+            per_rollout=config.queries.per_rollout if self.asks else 0,
             clip_recipe=lambda env, start, steps: venv.clip_recipe(
                 env=env, start=start, steps=steps
             ).to_bytes(),

@@ -127,6 +127,7 @@ def test_no_labels_teach_nothing(tmp_path: Path) -> None:
     with running(tmp_path / "run", config(labels=0, steps=25_600)) as run:
         learn(run)
         assert run.episodes.mean_return() < -15
+        assert not run.recorder.pool  # nor is anything kept for those who ask nothing
 
 
 def test_a_negated_oracle_teaches_the_opposite(tmp_path: Path) -> None:

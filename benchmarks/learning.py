@@ -225,10 +225,8 @@ def run(arm: Arm, seed: int, folder: Path, *, threads: int) -> dict[str, Any]:
 def played_anew(directory: RunDir) -> tuple[float, float, float]:
     """True return of the newest policy in new episodes, and its 95 % interval."""
     from prefrl.film import PLAY_SEED, open_player
-    from prefrl.loop.hardware import set_threads
     from prefrl.loop.play import episode_returns, estimate
 
-    set_threads(1)
     player, _ = open_player(directory, num_envs=AT_ONCE, seed=PLAY_SEED, greedy=False, whole=True)
     found = estimate(episode_returns(player, episodes=EPISODES))
     player.venv.close()

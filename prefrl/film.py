@@ -34,9 +34,6 @@ def open_player(
 ) -> tuple[Player, int]:
     """The newest policy of a run in fresh environments, and the step it comes from.
 
-    Play with one thread of torch's: of a few rows at a time several wait for each other, 80 times
-    longer.
-
     Args:
         whole: in episodes as long as the task's own, where the run has shorter ones.
 

@@ -12,8 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from envs import MAX_CLIP_STEPS, Task, find_task, make_vec
 from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError
@@ -171,8 +169,6 @@ def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
 
 def _film(directory: RunDir) -> None:
     """Of the final policy, where this machine can draw it."""
-    threads = torch.get_num_threads()
-    set_threads(1)  # as `open_player` wants
     player, _ = open_player(directory, num_envs=1, seed=PLAY_SEED, greedy=False, whole=True)
     try:
         check_drawing(player.venv.task)
@@ -181,7 +177,6 @@ def _film(directory: RunDir) -> None:
         log.warning("no video: %s", " ".join(str(error).split()))
     finally:
         player.venv.close()
-        set_threads(threads)
 
 
 def _check(config: TrainConfig, task: Task) -> None:

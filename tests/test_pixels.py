@@ -69,11 +69,18 @@ def test_a_later_layer_is_the_strided_convolution(
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("frames", [1, 3, 4])
-def test_planes_become_channels_last(frames: int) -> None:
-    planes = np.random.default_rng(0).integers(0, 256, (5, frames, 6, 7), dtype=np.uint8)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_planes_become_channels_last(channels: int, contiguous: bool) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (5, channels, 6, 7), dtype=np.uint8)
+    planes = planes if contiguous else planes[::2, ::-1, ::-1]
     x = from_planes(planes, torch.device("cpu"))
     assert np.array_equal(x.numpy(), planes.transpose(0, 2, 3, 1))
     assert x.is_contiguous()
     before, planes[:] = x.clone(), 0
     assert torch.equal(x, before)  # the environment writes into its planes again
+
+
+def test_planes_of_other_numbers_are_refused() -> None:
+    with pytest.raises(AssertionError):
+        from_planes(np.zeros((1, 4, 6, 7), dtype=np.float32), torch.device("cpu"))

@@ -1,6 +1,6 @@
 """Policies for control, and the collector that runs them in a vector environment."""
 
-from prefrl.agents.collector import Collector, Experience
+from prefrl.agents.collector import Collector, Experience, few_threads
 from prefrl.agents.policy import (
     Action,
     CategoricalPolicy,
@@ -20,5 +20,6 @@ __all__ = [
     "Experience",
     "GaussianPolicy",
     "PolicyConfig",
+    "few_threads",
     "make_policy",
 ]

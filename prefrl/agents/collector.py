@@ -15,7 +15,7 @@ from prefrl.agents.policy import Action, ControlInputs, ControlPolicy
 from prefrl.pixels import from_planes
 from prefrl.ppo import Rollout
 
-ROWS_A_THREAD = 16  # half of a step's time with 8 games, two thirds with 16
+ROWS_A_THREAD = 16  # at 8 to 16 rows a second thread saves less than it costs the emulator
 
 
 class ScoreStep(Protocol):
@@ -46,7 +46,10 @@ class HiddenScoreVenv(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """One rollout, and what really happened in it; observations hold until the next one."""
+    """One rollout, and what really happened in it.
+
+    The next `collect` writes over its observations, prepared ones too: copy what is to be kept.
+    """
 
     rollout: Rollout
     """Rewards still zero."""
@@ -92,7 +95,7 @@ class Collector:
         self.pixels = len(venv.single_observation_space.shape) == 3
         self._observation = torch.empty(0)
         self._actions: list[np.ndarray] = []
-        self._buffers = (torch.empty(0), torch.empty(0))
+        self._buffers: dict[str, Tensor] = {}  # of observations, for one rollout after another
         self._reset_step, self._phases = 0, True
 
     def reset_at(self, step: int, *, phases: bool = True) -> None:
@@ -130,16 +133,9 @@ class Collector:
 
     def _collect(self, steps: int) -> Experience:
         first_step = len(self._actions)
-        prepared = self.policy.prepare(self._observation)
-        size = (self.venv.num_envs, steps)
-        observed, made_ready = self._buffers
-        self._buffers = (
-            _reused(observed, (*size, *self._observation.shape[1:]), self._observation),
-            _reused(made_ready, (*size, *prepared.shape[1:]), prepared),
-        )
-        log = _Log(*size, *self._buffers)
+        log = _Log(self.venv.num_envs, steps, device=self.device, buffers=self._buffers)
         for t in range(steps):
-            prepared = self.policy.prepare(self._observation) if t else prepared
+            prepared = self.policy.prepare(self._observation)
             decision = self.policy.act(prepared, generator=self.generator)
             log.decision(t, self._observation, prepared, decision)
             taken = self._clip(decision.action).cpu().numpy()
@@ -153,11 +149,12 @@ class Collector:
                 final = self._to_device(infos["final_obs"][rows])
                 log.truncation(t, rows, self._value(final))
         log.value[:, steps] = self._value(self._observation)
-        inputs = ControlInputs(observation=log.prepared, action=torch.stack(log.action, 1))
+        seen, action = self._buffers["prepared"], torch.stack(log.action, 1)
+        inputs = ControlInputs(observation=seen, action=action)
         return Experience(
             rollout=log.rollout(inputs, gamma=self.gamma),
-            observation=log.observation,
-            action=self._clip(inputs.action),
+            observation=self._buffers["observation"],
+            action=self._clip(action),
             true_reward=log.true_reward,
             episode_end=log.episode_end,
             episode_returns=log.returns,
@@ -183,18 +180,12 @@ class Collector:
         return x.clone(memory_format=torch.contiguous_format)  # the buffer is the environment's
 
 
-def _reused(buffer: Tensor, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """`buffer`, or a new one of that shape: fresh memory costs a page fault every 4 KiB."""
-    same = buffer.shape == shape and buffer.dtype == like.dtype
-    return buffer if same else like.new_empty(shape)
-
-
 @contextmanager
 def few_threads(rows: int) -> Iterator[None]:
-    """torch's threads for forwards of so few `rows`: the others are left to the environments.
+    """Forwards of so few `rows` with fewer threads: the cores are left to the environments.
 
     A thread of torch's that waits for the next operation spins, and holds up the emulator's on the
-    same core: with 16 games on two cores it took 1.4 times as long.
+    same core: with 16 games on two cores they took 1.4 times as long (docs/log.md, 2026-11-30).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(max(min(before, rows // ROWS_A_THREAD), 1))
@@ -205,14 +196,18 @@ def few_threads(rows: int) -> Iterator[None]:
 
 
 class _Log:
-    """What happens during one rollout, as it happens."""
+    """What happens during one rollout, as it happens.
 
-    def __init__(self, B: int, T: int, observation: Tensor, prepared: Tensor) -> None:
-        """To be written over: [B, T, *obs] and [B, T, *prepared]."""
-        self.observation, self.prepared = observation, prepared
+    Args:
+        buffers: "observation" [B, T, *obs] and "prepared" [B, T, *prepared], to be written over;
+            where they do not fit, others take their place.
+    """
+
+    def __init__(self, B: int, T: int, *, device: torch.device, buffers: dict[str, Tensor]) -> None:
+        self.size, self.buffers = (B, T), buffers
         self.action: list[Tensor] = []  # T of [B, *act]
         self.logp: list[Tensor] = []  # T of [B]
-        self.value = torch.empty((B, T + 1), device=observation.device)
+        self.value = torch.empty((B, T + 1), device=device)
         self.true_reward, self.episode_end = np.zeros((B, T)), np.zeros((B, T), dtype=bool)
         self.returns: list[float] = []
         self.lengths: list[int] = []
@@ -220,11 +215,18 @@ class _Log:
 
     def decision(self, t: int, observation: Tensor, prepared: Tensor, decision: Action) -> None:
         """What the policy saw, as observed and prepared, and did at step t."""
-        self.observation[:, t] = observation
-        self.prepared[:, t] = prepared
+        self._keep("observation", observation, t)
+        self._keep("prepared", prepared, t)
         self.action.append(decision.action)
         self.logp.append(decision.logp)
         self.value[:, t] = decision.value
+
+    def _keep(self, name: str, x: Tensor, t: int) -> None:
+        """x [B, ...] of step t; in the same memory as before, because new pages are slow."""
+        buffer, shape = self.buffers.get(name), (*self.size, *x.shape[1:])
+        if buffer is None or buffer.shape != shape or buffer.dtype != x.dtype:
+            buffer = self.buffers[name] = x.new_empty(shape)
+        buffer[:, t] = x
 
     def score(self, t: int, score: ScoreStep) -> None:
         """What step t really brought."""

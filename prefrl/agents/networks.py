@@ -26,10 +26,10 @@ def init_linear(
 class PixelTrunk(nn.Module):
     """Convolutions over stacked frames, then one hidden layer.
 
-    The weights stay in float32 and are cast to `dtype` in every forward, so that gradients
-    accumulate in float32: bfloat16 arithmetic over float32 masters. Frames are `prepare`d once
-    for all the forwards that read them; dividing them by 255 is folded into the first layer's
-    weights.
+    The weights stay in float32 and are cast to `dtype` in every forward, or once inside
+    `cast_once`, so that gradients accumulate in float32: bfloat16 arithmetic over float32
+    masters. Frames are `prepare`d once for all the forwards that read them; dividing them by 255
+    is folded into the first layer's weights.
 
     Args:
         convs: (filters, kernel, stride) of each layer.
@@ -61,7 +61,7 @@ class PixelTrunk(nn.Module):
             nn.Linear(channels * size * size, hidden), math.sqrt(2), generator
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._held: list[tuple[Tensor, Tensor]] | None = None
+        self._ready: list[tuple[Tensor, Tensor]] | None = None
 
     def prepare(self, frames: Tensor) -> Tensor:
         """[..., H, W, C] uint8 -> [..., H, w, c] patches for `forward`."""
@@ -70,7 +70,7 @@ class PixelTrunk(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """[n, H, w, c] prepared frames -> [n, hidden] float32."""
-        *convs, hidden = self._held or self._cast()
+        *convs, hidden = self._ready or self._cast()
         x = patches.permute(0, 3, 1, 2)  # channels last in memory, and they stay so
         for conv, (weight, bias) in zip(self.convs, convs, strict=True):
             assert isinstance(conv, FoldedConv)
@@ -78,13 +78,14 @@ class PixelTrunk(nn.Module):
         return F.relu(F.linear(x.permute(0, 2, 3, 1).flatten(1), *hidden)).float()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """While the weights stay as they are, and nobody asks for gradients: cast once."""
-        self._held = [(weight.detach(), bias.detach()) for weight, bias in self._cast()]
+    def cast_once(self) -> Iterator[None]:
+        """Inside, weights are not changed and nobody asks for gradients."""
+        before = self._ready
+        self._ready = [(weight.detach(), bias.detach()) for weight, bias in self._cast()]
         try:
             yield
         finally:
-            self._held = None
+            self._ready = before
 
     def _cast(self) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer in `dtype`."""

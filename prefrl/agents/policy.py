@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import gymnasium
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class ControlInputs:
     """Observations and actions: what a control policy evaluates."""
 
     observation: Tensor
-    """[B, T, *obs] prepared by the policy."""
+    """[B, T, *prepared]"""
     action: Tensor
     """[B, T] discrete, or [B, T, *act] continuous, as sampled."""
 
@@ -74,25 +75,23 @@ class Action:
 class ControlPolicy(nn.Module):
     """What the collector needs; PPO uses `evaluate` only.
 
-    All but `prepare` and `observe` read observations that `prepare` has prepared.
+    `prepare` comes first: all but it and `observe` read what it returns.
     """
 
-    def act(
-        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
-    ) -> Action:
-        """Decide in [B, *obs]."""
+    def act(self, prepared: Tensor, *, generator: torch.Generator, greedy: bool = False) -> Action:
+        """Decide in [B, *prepared]."""
         raise NotImplementedError
 
-    def value(self, observation: Tensor) -> Tensor:
-        """[B, *obs] -> [B]."""
+    def value(self, prepared: Tensor) -> Tensor:
+        """[B, *prepared] -> [B]."""
         raise NotImplementedError
 
     def prepare(self, observation: Tensor) -> Tensor:
-        """[..., *obs] as observed -> as the others read it: once, not per minibatch."""
+        """[..., *obs] as observed -> [..., *prepared]: once, not for every minibatch."""
         return observation
 
     def acting(self) -> AbstractContextManager[None]:
-        """While the policy acts, its weights stay as they are."""
+        """Inside, weights are not changed and nobody asks for gradients."""
         return nullcontext()
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
@@ -136,10 +135,8 @@ class CategoricalPolicy(ControlPolicy):
             self.critic = mlp(inputs, config.widths, 1, gain=1.0, generator=generator)
         self.normalises = not self.pixels and config.normalise_observations
 
-    def act(
-        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
-    ) -> Action:
-        features = self._features(observation)
+    def act(self, prepared: Tensor, *, generator: torch.Generator, greedy: bool = False) -> Action:
+        features = self._features(prepared)
         logp = self.actor(features).log_softmax(-1)
         if greedy:
             action = logp.argmax(-1)
@@ -151,8 +148,8 @@ class CategoricalPolicy(ControlPolicy):
             value=self.critic(features).squeeze(-1),
         )
 
-    def value(self, observation: Tensor) -> Tensor:
-        return self.critic(self._features(observation)).squeeze(-1)
+    def value(self, prepared: Tensor) -> Tensor:
+        return self.critic(self._features(prepared)).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
         if self.pixels:
@@ -160,7 +157,7 @@ class CategoricalPolicy(ControlPolicy):
         return self.normaliser(observation) if self.normalises else observation
 
     def acting(self) -> AbstractContextManager[None]:
-        return self.trunk.held() if self.pixels else nullcontext()
+        return self.trunk.cast_once() if self.pixels else nullcontext()
 
     def evaluate(self, inputs: ControlInputs) -> Evaluation:
         n, T = inputs.action.shape
@@ -203,20 +200,18 @@ class GaussianPolicy(ControlPolicy):
         self.critic = mlp(inputs, config.widths, 1, gain=1.0, generator=generator)
         self.log_std = nn.Parameter(torch.full((actions,), config.log_std))
 
-    def act(
-        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
-    ) -> Action:
-        mean = self.actor(observation)
+    def act(self, prepared: Tensor, *, generator: torch.Generator, greedy: bool = False) -> Action:
+        mean = self.actor(prepared)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device)
         action = mean if greedy else mean + self.log_std.exp() * noise
         return Action(
             action=action,
             logp=self._logp(mean, action),
-            value=self.critic(observation).squeeze(-1),
+            value=self.critic(prepared).squeeze(-1),
         )
 
-    def value(self, observation: Tensor) -> Tensor:
-        return self.critic(observation).squeeze(-1)
+    def value(self, prepared: Tensor) -> Tensor:
+        return self.critic(prepared).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
         return self.normaliser(observation) if self.normalises else observation
@@ -256,6 +251,8 @@ def make_policy(
     """
     if not isinstance(observation, gymnasium.spaces.Box):
         raise UserError(f"observation space: got {observation}, wanted a Box")
+    if len(observation.shape) == 3 and observation.dtype != np.uint8:
+        raise UserError(f"observation space: got pixels of {observation.dtype}, wanted uint8")
     if isinstance(action, gymnasium.spaces.Discrete):
         dtype = compute_dtype(config.precision, device)
         policy: ControlPolicy = CategoricalPolicy(

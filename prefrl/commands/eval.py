@@ -40,11 +40,9 @@ def main(args: list[str], *, prog: str) -> None:
     given = parse(EvalArgs, args, prog=prog)
 
     from prefrl.film import open_player
-    from prefrl.loop.hardware import set_threads
     from prefrl.loop.play import episode_returns, estimate
     from prefrl.loop.rundir import RunDir
 
-    set_threads(1)
     run = RunDir.existing(given.run)
     player, step = open_player(
         run,

@@ -41,11 +41,9 @@ def main(args: list[str], *, prog: str) -> None:
     given = parse(WatchArgs, args, prog=prog)
 
     from prefrl.film import check_drawing, open_player, record
-    from prefrl.loop.hardware import set_threads
     from prefrl.loop.rundir import RunDir
     from prefrl.watch import show
 
-    set_threads(1)
     run = RunDir.existing(given.run)
     player, step = open_player(run, num_envs=1, seed=given.seed, greedy=given.greedy, whole=True)
     check_drawing(player.venv.task)

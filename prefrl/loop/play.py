@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from prefrl.agents import ControlPolicy, make_policy
+from prefrl.agents import ControlPolicy, few_threads, make_policy
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
 from prefrl.loop.checkpoint import newest_checkpoint
@@ -60,9 +60,9 @@ class Player:
     @torch.no_grad()
     def step(self) -> None:
         """One step everywhere; what it brought is in `venv.score`."""
-        decision = self.policy.act(
-            self.policy.prepare(self._observation), generator=self._generator, greedy=self.greedy
-        )
+        with few_threads(self.venv.num_envs):
+            prepared = self.policy.prepare(self._observation)
+            decision = self.policy.act(prepared, generator=self._generator, greedy=self.greedy)
         self._see(self.venv.step(decision.action.cpu().numpy())[0])
         self._played += 1
 

@@ -24,7 +24,7 @@ class Recorder:
         task: written into each segment's provenance, as is `seed`.
         length: T, steps of a segment.
         pool: keep this many segments, newest last.
-        per_rollout: cut this many from each rollout, spread over all environments.
+        per_rollout: cut this many from each rollout, spread over all environments; 0: none.
         generator: chooses the windows.
     """
 

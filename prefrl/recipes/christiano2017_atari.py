@@ -45,7 +45,7 @@ def recipe(task: str) -> TrainConfig:
             lr=2e-3,  # ours (Ibarz et al. 2018: 3e-4)
             batch=16,  # Ibarz et al. 2018
             stride=3,  # ours: four stacked frames show the steps between
-            score_every=2,  # ours: sums of 25 steps correlate .990 with those of every step
+            score_every=2,  # ours: sums of 25 steps correlate .990 with those of all
             updates_per_label=4.0,  # ours: with 2, points won were worth half as much
             pretrain_epochs=30.0,  # ours: with 10, points won are worth nothing yet
             clip=2.0,  # ours: or points lost weigh twice as much as won: rallies pay

@@ -24,7 +24,7 @@ SAVED_SETTINGS = ("network", "members", "far_inputs", "scale", "clip", "firm_thr
 CHUNK = {"pixels": 128, "states": 512}
 """Steps per forward on a CPU: larger chunks leave its cache."""
 CUDA_CHUNK = 8192
-SEGMENT_STEPS = 512  # stacked at once: stacked pixels of all segments are gigabytes
+STACKED_STEPS = 512  # at once: stacked pixels of all segments are gigabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +190,7 @@ class RewardModel:
         """
         steps = len(segments[0].actions)
         read = slice(min(stride // 2, steps - 1), None, stride)
-        some = max(SEGMENT_STEPS // steps, 1)
+        some = max(STACKED_STEPS // len(range(steps)[read]), 1)
         returns = []
         for start in range(0, len(segments), some):
             observation, action = self._tensors(segments[start : start + some], read)
@@ -243,8 +243,8 @@ class RewardModel:
     def load(cls, directory: str | Path, *, device: str = "cpu") -> Self:
         """Read what `save` wrote, or the newest whole model of a run directory.
 
-        It computes in the number format it was fitted in, so it scores bit for bit the same on
-        the same machine.
+        It computes in the number format it was fitted in, so it scores bit for bit the same with
+        the same version on the same machine.
 
         Raises:
             UserError: no reward model there, or none that is whole.

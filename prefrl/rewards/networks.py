@@ -1,8 +1,8 @@
-"""Ensembles of reward networks, evaluated as one batched forward.
+"""Ensembles of reward networks, evaluated together.
 
-Members share no weight. For pixels the frames are made ready once, and each member has its own
-convolutions: grouped ones take twice as long to differentiate. For states every layer is one
-batched matrix product.
+Members share no weight. For states every layer is one batched matrix product. For pixels the
+frames are made ready once and the members' convolutions follow one another, so that each reads
+neighbours as channels: as one grouped convolution the second layer takes 1.6 times as long.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RewardNetwork(nn.Module):
 
     members: int
     dtype: torch.dtype = torch.float32
-    """Of the convolutions' arithmetic; weights are always float32."""
+    """Of the arithmetic but for the last layer; weights are always float32."""
 
     head: BatchedLinear
 

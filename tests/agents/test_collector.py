@@ -1,5 +1,7 @@
 """The collector in small worlds whose every number is known."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +12,14 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from prefrl.agents import Action, Collector, ControlPolicy, PolicyConfig, make_policy
-from prefrl.agents.collector import few_threads
+from prefrl.agents import (
+    Action,
+    Collector,
+    ControlPolicy,
+    PolicyConfig,
+    few_threads,
+    make_policy,
+)
 
 
 class Corridor:
@@ -51,18 +59,16 @@ class Fixed(ControlPolicy):
         super().__init__()
         self.action = action
 
-    def act(
-        self, observation: Tensor, *, generator: torch.Generator, greedy: bool = False
-    ) -> Action:
-        B = len(observation)
+    def act(self, prepared: Tensor, *, generator: torch.Generator, greedy: bool = False) -> Action:
+        B = len(prepared)
         return Action(
             action=self.action.expand(B, *self.action.shape),
             logp=torch.full((B,), -0.5),
-            value=self.value(observation),
+            value=self.value(prepared),
         )
 
-    def value(self, observation: Tensor) -> Tensor:
-        return 100 * observation[:, 0] + observation[:, 1]
+    def value(self, prepared: Tensor) -> Tensor:
+        return 100 * prepared[:, 0] + prepared[:, 1]
 
 
 def collector(venv: Any, policy: ControlPolicy) -> Collector:
@@ -120,7 +126,6 @@ def test_rollouts_follow_on_one_another() -> None:
 
 @pytest.mark.parametrize("steps", [[3, 3], [3, 5], [5, 3]])
 def test_what_ppo_reads_is_what_was_observed_prepared(steps: list[int]) -> None:
-    # in buffers that are used again where they have the right size
     venv, device = Corridor(2, Discrete(2)), torch.device("cpu")
     draws = torch.Generator().manual_seed(0)
     space = venv.single_observation_space
@@ -128,12 +133,47 @@ def test_what_ppo_reads_is_what_was_observed_prepared(steps: list[int]) -> None:
     policy.observe(5 + torch.randn(2, 9, 3, generator=draws))
     run = Collector(venv, policy, gamma=0.9, device=device, generator=draws)
     run.reset_at(0)
+    memory = []
     for T in steps:
         experience = run.collect(T)
+        memory.append(experience.observation.data_ptr())
         assert experience.observation.shape == (2, T, 3)
         read = experience.rollout.inputs.observation  # type: ignore[attr-defined]
         assert torch.equal(read, policy.prepare(experience.observation))
         assert not torch.equal(read, experience.observation)
+    assert (memory[0] == memory[1]) == (steps[0] == steps[1])  # used again where it fits
+
+
+class Watched(Fixed):
+    """Notes under what circumstances it acts."""
+
+    def __init__(self, action: Tensor) -> None:
+        super().__init__(action)
+        self.threads: set[int] = set()
+        self.inside = False
+
+    @contextmanager
+    def acting(self) -> Iterator[None]:
+        self.inside = True
+        yield
+        self.inside = False
+
+    def act(self, prepared: Tensor, *, generator: torch.Generator, greedy: bool = False) -> Action:
+        assert self.inside
+        self.threads.add(torch.get_num_threads())
+        return super().act(prepared, generator=generator, greedy=greedy)
+
+
+def test_a_policy_acts_with_one_thread_and_its_weights_ready() -> None:
+    before, policy = torch.get_num_threads(), Watched(one())
+    torch.set_num_threads(2)
+    try:
+        collector(Corridor(2, Discrete(2)), policy).collect(3)
+        assert policy.threads == {1}
+        assert not policy.inside
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_few_rows_leave_cores_to_the_environments() -> None:
@@ -141,8 +181,9 @@ def test_few_rows_leave_cores_to_the_environments() -> None:
     torch.set_num_threads(2)
     try:
         for rows, wanted in ((1, 1), (16, 1), (31, 1), (32, 2), (256, 2)):
-            with few_threads(rows):
+            with suppress(KeyError), few_threads(rows):
                 assert torch.get_num_threads() == wanted
+                raise KeyError
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

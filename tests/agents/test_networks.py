@@ -46,12 +46,17 @@ def test_trunk_is_plain_convolutions_on_frames_between_zero_and_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_are_held_no_longer_than_asked_to(dtype: torch.dtype) -> None:
+def test_weights_are_cast_once_where_asked_to(dtype: torch.dtype) -> None:
     net = trunk(dtype)
     before = features(net)
-    with net.held():
+    with net.cast_once():
+        with pytest.raises(KeyError), net.cast_once():
+            raise KeyError
+        cast = net._ready
+        assert cast is not None
         assert torch.equal(features(net), before)
         assert not features(net).requires_grad
+    assert net._ready is None
     for p in net.parameters():
         p.data.mul_(1.1)
     assert not torch.equal(features(net), before)

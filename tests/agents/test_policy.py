@@ -170,6 +170,7 @@ def test_rows_and_steps_keep_observation_and_action_together() -> None:
     ("observation", "action", "message"),
     [
         (gymnasium.spaces.Discrete(3), DISCRETE, "observation space: got Discrete"),
+        (gymnasium.spaces.Box(0, 1, (4, 84, 84)), DISCRETE, "pixels of float32, wanted uint8"),
         (STATE, gymnasium.spaces.MultiBinary(2), "action space: got MultiBinary"),
         (STATE, gymnasium.spaces.Box(-1, 1, (2, 2)), "action space: got Box"),
     ],

@@ -154,6 +154,8 @@ def test_unstacking_and_restacking_frames_is_the_identity(T: int, C: int, seed: 
     frames = np.random.default_rng(seed).integers(0, 256, (T + C - 1, 3, 2), dtype=np.uint8)
     stacked = np.stack([np.moveaxis(frames[t : t + C], 0, -1) for t in range(T)])
     assert np.array_equal(unstack(stacked), frames)
+    views = np.lib.stride_tricks.sliding_window_view(frames, C, axis=0)
+    assert np.array_equal(unstack(views), frames)
     restacked = restack(torch.from_numpy(unstack(stacked))[None], T)
     assert np.array_equal(restacked[0].numpy(), stacked)
 

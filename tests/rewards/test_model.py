@@ -160,9 +160,10 @@ def test_dropout_and_batch_statistics_are_off_when_rewarding() -> None:
     assert not made.network.training
 
 
-def test_chunks_of_a_long_rollout_change_nothing() -> None:
-    chunk = CHUNK["states"]
-    made, x = model(), steps(chunk + 7)
+@pytest.mark.parametrize("spaces", [STATES, PIXELS], ids=["states", "pixels"])
+def test_chunks_of_a_long_rollout_change_nothing(spaces: Spaces) -> None:
+    chunk = CHUNK[spaces.kind]
+    made, x = model(spaces), steps(chunk + 7, spaces=spaces)
     whole = made.members(*x)
     assert whole.shape == (3, chunk + 7)
     torch.testing.assert_close(whole[:, chunk:], made.members(x[0][chunk:], x[1][chunk:]))

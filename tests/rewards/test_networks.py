@@ -19,7 +19,13 @@ E, SIZE, FRAMES = 3, 50, 2  # 50 pixels: 15, 6, 4, 2 after the four convolutions
 KINDS = ["pixels", "states", "discrete"]
 
 
-def network(kind: str, *, members: int = E, dtype: torch.dtype = torch.float32) -> RewardNetwork:
+def network(
+    kind: str,
+    *,
+    members: int = E,
+    dtype: torch.dtype = torch.float32,
+    architecture: str = "christiano2017",
+) -> RewardNetwork:
     generator = torch.Generator().manual_seed(0)
     if kind == "pixels":
         return PixelReward(
@@ -29,6 +35,7 @@ def network(kind: str, *, members: int = E, dtype: torch.dtype = torch.float32) 
             dropout=0.5,
             dtype=dtype,
             generator=generator,
+            architecture=ARCHITECTURES[architecture],
         )
     return StateReward(
         members=members,
@@ -138,15 +145,17 @@ def test_inputs_far_away_are_told_apart_and_never_huge() -> None:
     assert compressed(near).diff().item() == pytest.approx(0.002, rel=1e-2)  # and no kink
 
 
-def test_folded_batch_normalisation_equals_the_unfolded_one() -> None:
-    net = settle(network("pixels"), "pixels").eval()
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_members_are_plain_convolutions_and_read_channels_first(architecture: str) -> None:
+    # batch normalisation is folded into them where there is any
+    net = settle(network("pixels", architecture=architecture), "pixels").eval()
     assert isinstance(net, PixelReward)
     observation, action = steps("pixels")
     x = observation.permute(0, 3, 1, 2).float() / 255
     for conv, norm in zip(net.convs, net.norms, strict=True):
         assert isinstance(conv, torch.nn.Conv2d)
         groups = 1 if x.shape[1] == FRAMES else E  # all members read the same frames
-        x = F.conv2d(x, conv.weight, None, conv.stride, groups=groups)
+        x = F.conv2d(x, conv.weight, conv.bias, conv.stride, groups=groups)
         x = F.leaky_relu(norm(x), LEAK)
     x = x.reshape(6, E, -1).transpose(0, 1)
     wanted = net.head(F.leaky_relu(net.hidden(x), LEAK)).squeeze(-1)

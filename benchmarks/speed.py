@@ -4,9 +4,10 @@
 
 Every figure is a ratio within one run: absolute speeds drift with the machine. The contestants
 take turns, `--rounds` times each, and the medians are compared. Same hyperparameters on both
-sides (those of `PONG` and `CHEETAH` below), same network, same number of torch's threads, the same
-setting of malloc. Not the same: our convolutions take bfloat16 where the processor has it (there
-is a row in float32), and our emulators run in one thread per core, as they do for users.
+sides (those of `PONG` and `CHEETAH` below), same network, same number of torch's threads while
+learning, the same setting of malloc. Not the same: our convolutions take bfloat16 where the
+processor has it (there is a row in float32), our emulators run in one thread per core, as they do
+for users, and meanwhile our policies act with one of torch's threads.
 """
 
 from __future__ import annotations

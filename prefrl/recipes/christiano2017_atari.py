@@ -17,7 +17,7 @@ def recipe(task: str) -> TrainConfig:
     return TrainConfig(
         task=task,
         labels=1400,  # the budget of the paper's robot runs; its games had 5,500
-        steps=2_000_000,  # ours: half an hour to two hours on one core
+        steps=2_000_000,  # ours: half an hour to three hours on one core
         num_envs=16,  # paper
         rollout_steps=128,  # Schulman et al. 2017, table 5
         checkpoint_every=200_000,

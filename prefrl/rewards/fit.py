@@ -13,7 +13,7 @@ from prefrl.rewards.networks import StateReward
 SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
 L2_RANGE = (1e-7, 1e-1)
 CPU_CHUNK = {"pixels": 200, "states": 1600}
-"""Steps per forward and backward: 1.5x the speed of four times as many (caches)."""
+"""Steps per forward and backward: many more leave the caches."""
 
 
 class RewardFitter:

@@ -31,7 +31,7 @@ types: install
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # two cores, as CI has
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # two cores
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

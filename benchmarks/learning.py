@@ -42,7 +42,7 @@ def true(name: str, task: str, **settings: Any) -> Arm:
 
 
 def pong() -> list[Arm]:
-    """Christiano's recipe on Pong."""
+    """The recipe on Pong."""
     return [Arm(name="Pong", task="ALE/Pong-v5", target=15.0)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from .games import GAMES
 from .hidden import HiddenScoreVectorEnv
 from .robots import ROBOTS
 from .task import Task, TaskError, did_you_mean, is_count, read_options
+
+MAX_THREADS = 4096
 
 _TASKS = {task.id: task for task in (*GAMES, *ROBOTS, DOT)}
 
@@ -34,16 +37,25 @@ def find_task(task_id: str) -> Task:
     return _TASKS[task_id]
 
 
-def make_vec(task: str, *, num_envs: int, seed: int, **options: Any) -> HiddenScoreVectorEnv:
+def make_vec(
+    task: str, *, num_envs: int, seed: int, threads: int = 0, **options: Any
+) -> HiddenScoreVectorEnv:
     """`num_envs` environments of a task, with the score hidden.
 
-    Atari takes the options `sticky`, `noop_max`, `actions` and `threads`, robots `horizon`.
+    Args:
+        threads: at most so many for emulators; 0: one for each core. Robots step in one.
+        options: Atari takes `sticky`, `noop_max` and `actions`, robots `horizon`.
     """
     found = find_task(task)
+    if not is_count(threads) or threads > MAX_THREADS:
+        raise TaskError(f"threads={threads!r}: wanted an integer, 0 to {MAX_THREADS}")
     if not is_count(num_envs) or num_envs < 1 or not is_count(seed):
         raise TaskError(f"wanted integers num_envs >= 1 and seed >= 0; got {num_envs=}, {seed=}")
     module, env, record = _classes(found)
-    settings = read_options(getattr(module, record), options, task=found.id)
+    cls = getattr(module, record)
+    if threads and "threads" in {field.name for field in fields(cls)}:
+        options["threads"] = threads
+    settings = read_options(cls, options, task=found.id)
     return getattr(module, env)(found, num_envs=int(num_envs), seed=int(seed), options=settings)
 
 

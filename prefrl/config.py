@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from prefrl.agents.policy import PolicyConfig
-from prefrl.errors import UserError, plain_toml
+from prefrl.errors import UserError, nearest, plain_toml
 from prefrl.ppo import PPOConfig
 from prefrl.rewards import RewardConfig
 
 T = TypeVar("T")
-
-RETIRED: dict[str, Any] = {"model.soft_threshold": 0.0}
-"""Settings that runs begun before may hold, and what they were where they did nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +48,7 @@ class QueryConfig:
     ones), from (0, 0) to (1, 1)."""
     initial: float = 0.25
     """Share of the labels due at step 0. What the schedule adds while the first segments gather is
-    asked with them, before the policy learns (Pong: some 480 of 1,400 in all)."""
+    asked with them, before the policy learns."""
     every: int = 25_000
     """Steps between sessions of queries; each is followed by fitting."""
     restart: bool = False
@@ -67,8 +63,8 @@ class QueryConfig:
     candidates: int = 10
     """Candidate pairs per query, for strategies that choose."""
     spread: int = 1
-    """Of so many times as many queries of the highest priority, those are asked whose best segments
-    move the least alike: else they are about one thing, again and again. 1: the highest."""
+    """From so many times as many of the best candidates, those are asked whose best segments move
+    the least alike: else they are about one thing, again and again. 1: the best alone."""
     first: Literal["uniform", "k_center"] = "uniform"
     """How the segments asked about before the first fit are chosen: at random; or half of them from
     `candidates` times as many, each moving the least like those chosen before it, which finds what
@@ -93,7 +89,7 @@ class QueryConfig:
         for name in ("initial", "uniform_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 0 to 1")
-        for name in ("every", "candidates", "spread", "need", "per_rollout"):
+        for name in ("every", "candidates", "spread", "stale_after", "need", "per_rollout"):
             if getattr(self, name) < 1:
                 raise UserError(f"queries.{name}: got {getattr(self, name)}, wanted 1 or more")
         if self.spread > self.candidates:
@@ -145,7 +141,7 @@ class TrainConfig:
     device: str = "auto"
     """"cpu", "cuda", "cuda:1", or auto: cuda where there is one."""
     threads: int = 0
-    """Threads for torch on the CPU; 0: all cores."""
+    """Threads of torch on the CPU, and of the emulators; 0: all cores."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the policy update; auto: for small networks on state observations, in runs long
     enough to earn back the half minute it takes, where there is a compiler."""
@@ -177,6 +173,15 @@ class TrainConfig:
             raise UserError(
                 f"queries.segments: got 1, with the rater {self.rater}; "
                 "wanted 2 or more, or people: --rater human"
+            )
+        if self.reward == "true" and self.rater == "human":
+            raise UserError(
+                "rater: got human, with reward true: nobody would be asked; wanted reward learned"
+            )
+        if self.schedule == "strict" and self.rater != "human":
+            raise UserError(
+                f"schedule: got strict, with the rater {self.rater}, who answers at once; wanted "
+                "async, or people: --rater human"
             )
         strategy, members = self.queries.strategy, self.model.members
         if strategy != "uniform" and members < 2:
@@ -214,7 +219,6 @@ def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
         UserError: an unknown setting, or a value of the wrong type.
     """
     hints = get_type_hints(cls)
-    data = {key: value for key, value in data.items() if not _is_retired(prefix + key, value)}
     unknown = [key for key in data if key not in hints]
     if unknown:
         raise UserError(unknown_setting(prefix + unknown[0], [prefix + h for h in hints]))
@@ -225,20 +229,9 @@ def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
     return cls(**values)
 
 
-def _is_retired(name: str, value: Any) -> bool:
-    """Is it a setting that is no more, at the value at which it did nothing?"""
-    if name not in RETIRED or value == RETIRED[name]:
-        return name in RETIRED
-    raise UserError(
-        f"{name}: got {value!r}, a setting that is no more; go on with the version that began "
-        "the run"
-    )
-
-
 def unknown_setting(name: str, known: list[str]) -> str:
     """One line: what was got, and the nearest known names."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+    hint = nearest(name, known) or f"known: {', '.join(sorted(known))}"
     return f"unknown setting {name!r}; {hint}"
 
 

@@ -29,10 +29,9 @@ def open_player(
     num_envs: int,
     seed: int,
     greedy: bool,
-    device: str = "cpu",
     whole: bool = False,
 ) -> tuple[Player, int]:
-    """The newest policy of a run in fresh environments, and the step it comes from.
+    """The newest policy of a run in fresh environments, to be closed, and the step it comes from.
 
     Args:
         whole: in episodes as long as the task's own, where the run has shorter ones.
@@ -43,9 +42,13 @@ def open_player(
     config = read_toml(directory.config)
     env = replace(config.env, horizon=None) if whole else config.env
     venv = make_vec(config.task, num_envs=num_envs, seed=seed, **env.options())
-    where = torch.device(device)
-    policy, step = load_policy(directory, config, venv, device=where)
-    return Player(venv, policy, device=where, seed=seed, greedy=greedy), step
+    device = torch.device("cpu")
+    try:
+        policy, step = load_policy(directory, config, venv, device=device)
+    except BaseException:
+        venv.close()
+        raise
+    return Player(venv, policy, device=device, seed=seed, greedy=greedy), step
 
 
 def record(player: Player, path: Path, *, seconds: float | None = None) -> Path:
@@ -59,7 +62,7 @@ def record(player: Player, path: Path, *, seconds: float | None = None) -> Path:
 
 
 def frame_stride(task: Task) -> int:
-    """Draw every so manieth step of a film."""
+    """Every so many steps of a film one is drawn."""
     return math.ceil(task.fps / MAX_FPS)
 
 

@@ -41,6 +41,7 @@ def write_report(run: RunDir, *, films: bool = True) -> Path:
     report = run.path / "report"
     for old in (report / "mistakes").glob("*.mp4"):
         old.unlink()
+    (report / "mistakes.png").unlink(missing_ok=True)
     if stories:
         _save(Image.fromarray(strip(stories)), report / "mistakes.png")
     names = [f"{number:02}-{story.id[:12]}.mp4" for number, story in enumerate(stories, 1)]
@@ -64,7 +65,7 @@ def _mistakes(run: RunDir) -> list[Story]:
         wrong = certain_mistakes(model, store, store.labels(after=0), count=MISTAKES)
         try:
             check_drawing(find_task(store.task))
-            return [tell(store, x.label.query, model) for x in wrong]
+            return [tell(store, x.label.query, model, about=x.label) for x in wrong]
         except (UserError, TaskError) as error:
             log.warning("no films of mistakes: %s", " ".join(str(error).split()))
             return []

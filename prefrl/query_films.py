@@ -66,8 +66,13 @@ def write_film(story: Story, path: Path) -> Path:
     return write_video(film(story), path, fps=story.fps)
 
 
-def tell(store: FeedbackStore, query: Query, model: RewardModel | None) -> Story:
+def tell(
+    store: FeedbackStore, query: Query, model: RewardModel | None, *, about: Label | None = None
+) -> Story:
     """Draw the clips of `query`, and write down what is known about it.
+
+    Args:
+        about: the answer to mark on the clips and to judge, of several; None: the first.
 
     Raises:
         UserError: it is about texts.
@@ -75,11 +80,11 @@ def tell(store: FeedbackStore, query: Query, model: RewardModel | None) -> Story
     if store.text(query.segments[0]) is not None:
         raise UserError(f"query {query.id[:12]} is about texts, of which there is no film")
     labels = [label for label in store.feedback() if label.query.id == query.id]
-    judged = judge(model, store, labels[:1]) if model is not None else []
+    marked = about or next(iter(labels), None)
+    judged = judge(model, store, [marked]) if model is not None and marked is not None else []
     segments = [store.segment(i) for i in query.segments]
-    replies = [label.reply for label in labels]
     clips = [
-        _shown(store, segment, place, replies[0] if replies else None, model)
+        _shown(store, segment, place, marked.reply if marked else None, model)
         for place, segment in enumerate(segments)
     ]
     return Story(

@@ -147,7 +147,7 @@ def _words(figures: dict[str, float]) -> str:
         ("holdout_accuracy", "accuracy {:.0%}"),
         ("holdout_cross_entropy", "cross-entropy {:.3f} nats a label"),
         ("holdout_rating_correlation", "correlation with ratings {:.2f}"),
-        ("correlation_with_true", "correlation with true return {:.2f}"),
+        ("holdout_correlation_with_true", "correlation with true return {:.2f}"),
     ):
         if f"reward/{name}" in figures:
             parts.append(text.format(figures[f"reward/{name}"]).replace("%", " %"))

@@ -8,6 +8,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from prefrl.loop.rundir import RunDir, RunLock
 from prefrl.loop.state import Run, spaces_of
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
+from prefrl.rewards import check_stride
 
 log = logging.getLogger(__name__)
 
@@ -62,29 +64,29 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     rater = make_rater(config)
     device = choose_device(config.device)
     set_threads(config.threads)
-    venv = make_vec(config.task, num_envs=config.num_envs, seed=config.seed, **config.env.options())
-    _check(config, venv.task)
-    model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
-    directory = RunDir.prepare(out, config)
-    with RunLock(directory), Stop().on_signals() as stop:
-        RunDir.prepare(out, config)  # again: a run that began in the same moment may have it
-        with _store(directory, config) as store:
-            if rater is None:
-                store.set_instructions(instructions(find_task(config.task)))
-            parts = Run(
-                config,
-                directory,
-                venv=venv,
-                rater=rater,
-                schedule=schedule,
-                store=store,
-                device=device,
-                model=model,
-            )
-            log.info("%s", _headline(config, out))
-            parts.resume()
-            learn(parts, stop=stop)
-            venv.close()
+    about = {"num_envs": config.num_envs, "seed": config.seed, "threads": config.threads}
+    with closing(make_vec(config.task, **about, **config.env.options())) as venv:
+        _check(config, venv.task)
+        model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
+        directory = RunDir.prepare(out, config)
+        with RunLock(directory):
+            RunDir.prepare(out, config)  # again: a run that began in the same moment may have it
+            with _store(directory, config) as store, Stop().on_signals() as stop:
+                if rater is None:
+                    store.set_instructions(instructions(find_task(config.task)))
+                parts = Run(
+                    config,
+                    directory,
+                    venv=venv,
+                    rater=rater,
+                    schedule=schedule,
+                    store=store,
+                    device=device,
+                    model=model,
+                )
+                log.info("%s", _headline(config, out))
+                parts.resume()
+                learn(parts, stop=stop)
             done = parts.step >= config.steps
             if done and parts.asks and not parts.model.fitted:
                 log.warning("nobody has answered anything in this run, so nothing was learned")
@@ -186,18 +188,8 @@ def _check(config: TrainConfig, task: Task) -> None:
         task: as it is played with the run's options.
     """
     length = config.queries.segment_steps or task.segment_steps
-    if length > config.rollout_steps:
-        raise UserError(
-            f"a segment of {length} steps does not fit into a rollout of {config.rollout_steps}: "
-            "raise rollout_steps or lower queries.segment_steps"
-        )
-    if length > MAX_CLIP_STEPS:
-        raise UserError(f"queries.segment_steps: got {length}, wanted at most {MAX_CLIP_STEPS}")
-    if task.horizon is not None and length > task.horizon:
-        raise UserError(
-            f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
-            f"{task.horizon}: lower queries.segment_steps"
-        )
+    if config.asks:
+        _check_segments(config, task, length)
     least = length if config.asks and config.queries.restart else config.rollout_steps
     if config.ppo.minibatches > config.num_envs * least:
         raise UserError(
@@ -213,10 +205,23 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"{config.checkpoint_every:,}",
             f"{task.horizon:,}",
         )
-    if config.model.stride > length:
+
+
+def _check_segments(config: TrainConfig, task: Task, length: int) -> None:
+    """Do segments of `length` steps fit into everything?"""
+    if length > config.rollout_steps:
         raise UserError(
-            f"model.stride: got {config.model.stride}, wanted at most {length}, a segment's steps"
+            f"a segment of {length} steps does not fit into a rollout of {config.rollout_steps}: "
+            "raise rollout_steps or lower queries.segment_steps"
         )
+    if length > MAX_CLIP_STEPS:
+        raise UserError(f"queries.segment_steps: got {length}, wanted at most {MAX_CLIP_STEPS}")
+    if task.horizon is not None and length > task.horizon:
+        raise UserError(
+            f"a segment of {length} steps does not fit into an episode of {config.task}, which has "
+            f"{task.horizon}: lower queries.segment_steps"
+        )
+    check_stride(config.model, length)
 
 
 def _check_points(config: TrainConfig) -> None:

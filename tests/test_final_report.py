@@ -81,9 +81,26 @@ def test_the_page_shows_the_mistakes_and_links_a_film_of_each(run: RunDir) -> No
     assert len(list((run.path / "report" / "mistakes").iterdir())) == len(films)
 
 
+def test_a_mistake_is_told_about_who_made_it(run: RunDir) -> None:
+    with FeedbackStore.open(run.path) as store:
+        model = RewardModel.load_if_any(run.path)
+        query = next(store.queries())
+        other = Comparison(choice="second")
+        store.submit_many([Answer(id="x", query=query.id, rater="bob", reply=other)])
+        labels = [x for x in store.feedback() if x.query.id == query.id]
+        stories = [tell(store, query, model, about=label) for label in labels]
+    assert [[clip.mark for clip in story.clips] for story in stories] == [
+        ["preferred", ""],
+        ["", "preferred"],
+    ]
+    assert all("bob: the right one is better" in story.lines for story in stories)
+
+
 def test_without_films_there_are_curves_and_figures(run: RunDir) -> None:
+    write_report(run)
     page = write_report(run, films=False).read_text()
     assert "mistakes" not in page
+    assert not (run.path / "report" / "mistakes.png").exists()
     assert (run.path / "report" / "learning.png").is_file()
 
 

@@ -53,13 +53,12 @@ COMPOSITION_ROOT = (
     "prefrl.refit",
     "prefrl.run",
     "prefrl.sb3",
-    "prefrl.bench",
 )
 """With `prefrl/__init__.py`, the only modules that may import `envs`; no room may import them."""
 ONLY_IN = {
     "pygame": ("clip_viewer.show", "prefrl.watch", "benchmarks"),
     "transformers": ("prefrl.language",),
-    "stable_baselines3": ("prefrl.sb3", "benchmarks", "prefrl.bench"),
+    "stable_baselines3": ("prefrl.sb3", "benchmarks"),
     "ale_py": ("envs", "benchmarks"),
     "pyarrow": ("prefrl.feedback.files", "prefrl.language.rows"),
 }

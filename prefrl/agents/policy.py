@@ -10,10 +10,11 @@ from typing import Literal
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
 from prefrl.agents.networks import ObservationNormaliser, PixelTrunk, init_linear, mlp
-from prefrl.errors import UserError
+from prefrl.errors import UserError, refuse_idle
 from prefrl.ppo import Evaluation
 
 # (filters, kernel, stride) and features
@@ -21,6 +22,9 @@ TRUNKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
     "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),  # Mnih et al. 2015
     "small": (((16, 8, 4), (32, 4, 2)), 256),  # Mnih et al. 2013
 }
+
+
+STATES_ONLY = ("widths", "normalise_observations")  # settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,12 @@ class PolicyConfig:
     """Standardise state observations by running statistics."""
     log_std: float = 0.0
     """Initial log standard deviation of continuous actions."""
+
+    def __post_init__(self) -> None:
+        if not all(width >= 1 for width in self.widths):
+            raise UserError(f"policy.widths: got {self.widths}, wanted each 1 or more")
+        if not math.isfinite(self.log_std):
+            raise UserError(f"policy.log_std: got {self.log_std}, wanted a number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +117,7 @@ class CategoricalPolicy(ControlPolicy):
 
     def __init__(
         self,
-        observation: gymnasium.spaces.Box,
+        observation: Box,
         actions: int,
         config: PolicyConfig,
         *,
@@ -186,7 +196,7 @@ class GaussianPolicy(ControlPolicy):
 
     def __init__(
         self,
-        observation: gymnasium.spaces.Box,
+        observation: Box,
         actions: int,
         config: PolicyConfig,
         *,
@@ -248,21 +258,45 @@ def make_policy(
         observation: Box of shape [C, H, W] uint8, or [d] float.
         action: Discrete, or Box of shape [d].
         generator: draws the initial weights; on the CPU.
+
+    Raises:
+        UserError: other spaces, pixels with continuous actions, or settings without effect here.
     """
-    if not isinstance(observation, gymnasium.spaces.Box):
-        raise UserError(f"observation space: got {observation}, wanted a Box")
-    if len(observation.shape) == 3 and observation.dtype != np.uint8:
-        raise UserError(f"observation space: got pixels of {observation.dtype}, wanted uint8")
-    if isinstance(action, gymnasium.spaces.Discrete):
+    box, action = _readable(observation, action)
+    _refuse_unread(config, pixels=len(box.shape) == 3, action=action)
+    if isinstance(action, Discrete):
         dtype = compute_dtype(config.precision, device)
         policy: ControlPolicy = CategoricalPolicy(
-            observation, int(action.n), config, dtype=dtype, generator=generator
+            box, int(action.n), config, dtype=dtype, generator=generator
         )
-    elif isinstance(action, gymnasium.spaces.Box) and len(action.shape) == 1:
-        policy = GaussianPolicy(observation, action.shape[0], config, generator=generator)
     else:
-        raise UserError(f"action space: got {action}, wanted Discrete or a flat Box")
+        policy = GaussianPolicy(box, action.shape[0], config, generator=generator)
     return policy.to(device)
+
+
+def _readable(observation: gymnasium.Space, action: gymnasium.Space) -> tuple[Box, Discrete | Box]:
+    """The same, if there is a policy for them."""
+    if not isinstance(observation, Box) or len(observation.shape) not in (1, 3):
+        raise UserError(f"observation space: got {observation}, wanted a Box, [C, H, W] or [d]")
+    pixels = len(observation.shape) == 3
+    if pixels and observation.dtype != np.uint8:
+        raise UserError(f"observation space: got pixels of {observation.dtype}, wanted uint8")
+    if isinstance(action, Discrete):
+        return observation, action
+    if pixels or not isinstance(action, Box) or len(action.shape) != 1:
+        wanted = "Discrete, with pixels" if pixels else "Discrete or a flat Box"
+        raise UserError(f"action space: got {action}, wanted {wanted}")
+    return observation, action
+
+
+def _refuse_unread(config: PolicyConfig, *, pixels: bool, action: gymnasium.Space) -> None:
+    """Refuse what this policy would not read."""
+    unread = {"trunk": "states"} if not pixels else dict.fromkeys(STATES_ONLY, "pixels")
+    if isinstance(action, Discrete):
+        unread["log_std"] = "discrete actions"
+    for name, beside in unread.items():
+        given, default = getattr(config, name), getattr(PolicyConfig(), name)
+        refuse_idle(f"policy.{name}", given, default, beside=beside)
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:

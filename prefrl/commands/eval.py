@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def main(args: list[str], *, prog: str) -> None:
         greedy=given.greedy,
         whole=given.whole,
     )
-    result = estimate(episode_returns(player, episodes=given.episodes))
-    player.venv.close()
+    with closing(player.venv):
+        result = estimate(episode_returns(player, episodes=given.episodes))
     how = "greedy" if given.greedy else "sampled"
     steps = player.venv.task.horizon
     print(

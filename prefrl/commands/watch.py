@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def main(args: list[str], *, prog: str) -> None:
 
     run = RunDir.existing(given.run)
     player, step = open_player(run, num_envs=1, seed=given.seed, greedy=given.greedy, whole=True)
-    check_drawing(player.venv.task)
-    if given.record is not None:
-        print(record(player, given.record, seconds=given.seconds))
-    else:
-        title = f"{player.venv.task.id} · step {step:,} · {given.run}"
-        show(player, title=title, seconds=given.seconds)
-    player.venv.close()
+    with closing(player.venv):
+        check_drawing(player.venv.task)
+        if given.record is not None:
+            print(record(player, given.record, seconds=given.seconds))
+        else:
+            title = f"{player.venv.task.id} · step {step:,} · {given.run}"
+            show(player, title=title, seconds=given.seconds)

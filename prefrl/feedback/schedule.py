@@ -54,7 +54,9 @@ class LabelSchedule:
 
     def due(self, step: int) -> int:
         """Labels due by agent step `step`: `initial` at 0, `labels` at `steps` and after."""
-        step = min(max(step, 0), self.steps)
+        if step >= self.steps:
+            return self.labels  # not by way of shares, which are rounded
+        step = max(step, 0)
         return self.initial + int((self.labels - self.initial) * self._share(step))
 
     def _share(self, step: int) -> float:

@@ -40,13 +40,13 @@ def write_fit_picture(fit: OfflineFit, directory: RunDir) -> Path:
 
 
 def _draw_loss(ax: Axes, rows: Sequence[Row]) -> None:
-    ax.plot(*series(rows, "reward/train_loss"), color=GREY, lw=1.6, label="of labels seen")
-    ax.plot(
-        *series(rows, "reward/holdout_cross_entropy"),
-        color=ORANGE,
-        lw=2.2,
-        label="of held-out labels",
-    )
+    """A member's losses are smoothed, with dropout; the ensemble's is of its last weights."""
+    for name, colour, label in (
+        ("train_loss", GREY, "a member's, labels it fits"),
+        ("holdout_loss", ORANGE, "a member's, labels it never sees"),
+        ("holdout_cross_entropy", PURPLE, "of all members that never see a label"),
+    ):
+        ax.plot(*series(rows, f"reward/{name}"), color=colour, lw=2, label=label)
     ax.axhline(np.log(2), color=GREY, lw=1, ls=":", label="knowing nothing of a pair")
     ax.set_title("Cross-entropy")
     ax.set_ylabel("nats a label")
@@ -57,7 +57,7 @@ def _draw_loss(ax: Axes, rows: Sequence[Row]) -> None:
 def _draw_accuracy(ax: Axes, rows: Sequence[Row]) -> None:
     for name, colour, label in (
         ("holdout_accuracy", PURPLE, "accuracy, held-out labels"),
-        ("correlation_with_true", BLUE, "correlation with true return"),
+        ("holdout_correlation_with_true", BLUE, "correlation with true return"),
         ("holdout_rating_correlation", ORANGE, "correlation with held-out ratings"),
     ):
         steps, values = series(rows, f"reward/{name}")

@@ -23,7 +23,7 @@ class Judged:
     second: float
     """Probability that the second segment is preferred."""
     held_out: bool
-    """Says so who never saw the answer; else all members do, and have seen it."""
+    """By members that never saw the answer; else by all, each of which has seen it."""
 
     @property
     def given(self) -> float:

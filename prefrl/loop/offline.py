@@ -36,6 +36,7 @@ from prefrl.rewards import (
     RewardFitter,
     RewardModel,
     Spaces,
+    check_stride,
     held_out_returns,
 )
 
@@ -78,6 +79,9 @@ class OfflineFit:
     Args:
         labels: trainable, in order of arrival, of `store`.
         dtype: of the arithmetic on pixels.
+
+    Raises:
+        UserError: answers that the model cannot read, or with its settings not fit on.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class OfflineFit:
         )
         self.bank = LabelBank(members=config.model.members, keep=len(labels), device=device)
         self.true_returns = fill(self.bank, store, labels, spaces)
+        check_stride(config.model, self.bank.segment_steps)
         self.fitter = RewardFitter(self.model, self.bank, config.model, generator=self.generator)
 
     def go_on(self, directory: RunDir, stop: Stop) -> bool:
@@ -133,7 +138,9 @@ class OfflineFit:
         figures = self.fitter.holdout(len(self.bank))
         learned, true = self.held_out_segments()
         if len(true) > 1 and true.std() > 0 and learned.std() > 0:
-            figures["reward/correlation_with_true"] = float(np.corrcoef(learned, true)[0, 1])
+            figures["reward/holdout_correlation_with_true"] = float(
+                np.corrcoef(learned, true)[0, 1]
+            )
         return figures
 
     def held_out_segments(self) -> tuple[np.ndarray, np.ndarray]:

@@ -34,6 +34,9 @@ def choose_queries(
 ) -> list[tuple[Query, tuple[Segment, ...]]]:
     """Choose `count` groups of `config.segments` from `pool`, or fewer when it holds fewer.
 
+    Their priorities are ranks, within what each strategy chose: people who answer a part of them
+    answer the best of each strategy, in its share.
+
     Args:
         model: chooses once it is fitted; before, `config.first` says how.
         covered: what has been asked about before the first fit.
@@ -41,7 +44,6 @@ def choose_queries(
     K = config.segments
     asked: list[tuple[Query, tuple[Segment, ...]]] = []
     for strategy, n in shares(count, config, fitted=model.fitted):
-        priority = np.zeros(n)
         if strategy == "k_center":
             groups = unlike_groups(pool, n, K, covered, generator)
         elif strategy == "uniform":
@@ -49,14 +51,14 @@ def choose_queries(
         else:
             candidates = draw_groups(len(pool), K, n * config.candidates, generator)
             about = (model, PRIORITY[strategy])
-            groups, priority = best_groups(pool, candidates, n, *about, spread=config.spread)
-        for group, weight in zip(groups, priority, strict=False):  # the pool may hold fewer
+            groups = best_groups(pool, candidates, n, *about, spread=config.spread)
+        for place, group in enumerate(groups):
             segments = tuple(pool[i] for i in group)
             query = Query(
                 segments=tuple(segment.id for segment in segments),
                 policy_step=policy_step,
                 reason=strategy,
-                priority=float(weight),
+                priority=1 - (place + 0.5) / len(groups),
                 need=config.need,
                 form=form_of(K),
             )
@@ -89,17 +91,17 @@ def best_groups(
     priority_of: Callable[[Tensor, Tensor], Tensor],
     *,
     spread: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of the candidate `groups` [n, K], those of the highest priority.
+) -> np.ndarray:
+    """Of the candidate `groups` [n, K], the `count` of the highest priority: [count, K].
 
     Args:
-        spread: of so many times as many of them, those whose best segments move the least alike.
+        spread: from so many times as many of them, those whose best segments move the least alike.
 
     Returns:
-        [count, K] the groups, [count] their priority, greatest first.
+        The highest first.
     """
     if not len(groups):
-        return groups, np.zeros(0)
+        return groups
     appearing, rows = np.unique(groups, return_inverse=True)
     seen = [pool[i] for i in appearing]
     returns = model.segment_returns(seen, stride=model.config.stride)  # [E, appearing]
@@ -111,7 +113,7 @@ def best_groups(
         first = groups[best, mean[best].argmax(1)]  # [count * spread]
         moved = in_deviations(movement([pool[i] for i in first]))
         best = best[np.sort(k_center(moved, moved[:0], count).numpy())]
-    return groups[best], priority[best]
+    return groups[best]
 
 
 def unlike_groups(

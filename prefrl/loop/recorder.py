@@ -55,6 +55,11 @@ class Recorder:
 
     def add(self, experience: Experience, *, policy_step: int) -> None:
         """Cut segments from one rollout of the policy of `policy_step`."""
+        if self.per_rollout:
+            self._cut_some(experience, policy_step)
+        self._advance(experience.episode_end)
+
+    def _cut_some(self, experience: Experience, policy_step: int) -> None:
         starts = window_starts(experience.episode_end, self.length)  # [n, 2]
         if len(starts):
             chosen = self.generator.choice(len(starts), min(self.per_rollout, len(starts)), False)
@@ -69,7 +74,6 @@ class Recorder:
                     t0=int(age[env, t]),
                 )
                 self.pool.append(self._cut(experience, int(env), int(t), provenance))
-        self._advance(experience.episode_end)
 
     def state(self) -> dict[str, np.ndarray]:
         """Episode counters [B]; the pool and the generator are saved by their owners."""

@@ -127,7 +127,7 @@ def _draw_labels(ax: Axes, rows: Sequence[Row], config: TrainConfig) -> None:
     ax.step(*series(rows, "feedback/due"), color=GREY, lw=1.5, ls=":", label="due", where="post")
     ax.step(*series(rows, "feedback/labels"), color=GREEN, lw=2.2, label="answered", where="post")
     ax.set_title("Labels")
-    ax.set_ylabel(f"comparisons (of {config.labels:,})")
+    ax.set_ylabel(f"labels (of {config.labels:,})")
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend(ax)
 

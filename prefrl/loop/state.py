@@ -283,8 +283,16 @@ class Run:
             self.unfitted += label.trainable
             self.labels_used += label.trainable
         for label in changes.withdrawn:
-            self.labels_used -= self.bank.remove(label)
+            if label.trainable and label.seq <= self.watermark:  # else it was never taken in
+                self._take_out(label)
         self.watermark, self.passed_over = changes.seq, []
+
+    def _take_out(self, label: Label) -> None:
+        """It was undone, replaced or forgotten, perhaps before anything was fitted on it."""
+        newer = sum(seq > label.seq for seq in self.bank.seqs)
+        self.unfitted -= newer < self.unfitted
+        self.labels_used -= 1
+        self.bank.remove(label)
 
     def _is_of_this_course(self, label: Label) -> bool:
         """Did this run ask for the label, or did it come from elsewhere?"""

@@ -13,8 +13,8 @@ class LearnedReward:
     """What the reward model says: one batched forward per rollout.
 
     Args:
-        every: the model is asked at every so-manieth step and at the last; between them rewards
-            lie on straight lines.
+        every: n, the model is asked at every n-th step and at the last; between them rewards lie
+            on straight lines.
     """
 
     name = "learned"
@@ -50,9 +50,5 @@ class TrueReward:
 
     name = "true"
 
-    def __init__(self, scale: float = 1.0) -> None:
-        self.scale = scale
-
     def __call__(self, experience: Experience) -> Tensor:
-        reward = torch.from_numpy(experience.true_reward).to(experience.rollout.reward)
-        return self.scale * reward
+        return torch.from_numpy(experience.true_reward).to(experience.rollout.reward)

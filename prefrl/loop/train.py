@@ -124,6 +124,8 @@ def fit(run: Run) -> dict[str, float]:
 def reward_fidelity(run: Run, true_reward: np.ndarray, learned: np.ndarray) -> dict[str, float]:
     """Correlation of learned with true return over the segments of a rollout: [B, T] both."""
     length = run.segment_steps
+    if run.config.reward == "true" or true_reward.shape[1] < length:
+        return {}
     T = true_reward.shape[1] // length * length
     true, model = (x[:, :T].reshape(-1, length).sum(1) for x in (true_reward, learned))
     if true.std() < 1e-12 or model.std() < 1e-12:
@@ -132,7 +134,7 @@ def reward_fidelity(run: Run, true_reward: np.ndarray, learned: np.ndarray) -> d
 
 
 class Stop:
-    """Set by the first SIGINT or SIGTERM; the loop then checkpoints and returns."""
+    """Set by the first SIGINT, SIGTERM or SIGUSR1; the loop then checkpoints and returns."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -152,7 +154,7 @@ class Stop:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-        log.warning("stopping: saving a checkpoint first (Ctrl-C again to stop at once)")
+        log.warning("stopping: saving a checkpoint first (Ctrl-C stops at once)")
 
 
 class Clock:

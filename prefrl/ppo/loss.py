@@ -38,7 +38,7 @@ class PPOConfig:
     epochs: int = 4
     """Passes over each rollout: more reuse per step, and staler data."""
     minibatches: int = 4
-    """Updates per epoch."""
+    """Gradient steps per epoch."""
     clip: float = 0.1
     """The ratio may move this far from 1 before its gradient is cut."""
     value_clip: float | None = None

@@ -140,6 +140,6 @@ def _check_finite(means: dict[str, float], *, lr: float) -> None:
     if lost:
         raise UserError(
             f"PPO: the {lost[0].replace('_norm', 'ient')} is {means[lost[0]]}, and so are the "
-            f"weights: go on from the last checkpoint with a smaller ppo.lr (it was {lr:g}), or "
-            "look for rewards that are far too large"
+            f"weights: start a new run with a smaller ppo.lr (it was {lr:g}), or look for rewards "
+            "that are far too large; answers and checkpoints of this one are whole"
         )

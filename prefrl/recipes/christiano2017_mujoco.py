@@ -1,6 +1,7 @@
 """Christiano et al. 2017 (arXiv:1706.03741) on MuJoCo: states, an MLP reward model, PPO.
 
-The paper's TRPO is replaced by PPO; the rest follows appendix A.1.
+The paper's TRPO is replaced by PPO. Values marked "paper" are of its appendix A.1; most of the
+others are ours.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ HORIZON = {"Hopper-v5": 300, "Walker2d-v5": 300}
 who cannot stand up, are most of what there is to learn from."""
 
 FAR_INPUTS: dict[str, Literal["compressed", "cut"]] = {"Hopper-v5": "cut"}
-"""Told apart, six seeds had 820 instead of 952; why is a guess (docs/log.md)."""
+"""With "compressed" six seeds had 820 instead of 952; why is a guess (docs/log.md)."""
 
 
 def recipe(task: str) -> TrainConfig:
@@ -68,7 +69,7 @@ def recipe(task: str) -> TrainConfig:
             restart=True,  # ours: at random, Hopper is upright for ten steps of an episode
             strategy="promising",  # ours, for the same reason
             uniform_share=0.5,  # ours
-            per_rollout=40,  # ours: all there are
+            per_rollout=40,  # ours: about as many as fit end to end
             pool=400,  # ours: the last 20,000 steps
         ),
     )

@@ -9,7 +9,7 @@ from prefrl.rewards.likelihood import (
     preference_probability,
     tie_aware_accuracy,
 )
-from prefrl.rewards.model import RewardConfig, RewardModel
+from prefrl.rewards.model import RewardConfig, RewardModel, check_stride
 from prefrl.rewards.saved import SavedModel, Spaces, find_model
 from prefrl.rewards.uncertainty import disagreement, k_center, promise
 
@@ -24,6 +24,7 @@ __all__ = [
     "Steps",
     "bootstrap_counts",
     "bradley_terry_loss",
+    "check_stride",
     "disagreement",
     "find_model",
     "held_out",

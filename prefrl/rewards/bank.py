@@ -130,12 +130,10 @@ class LabelBank:
         while len(self._examples) > self.keep:
             self._drop(next(iter(self._examples)))
 
-    def remove(self, label: Label) -> bool:
-        """Forget a label that was withdrawn; was it there?"""
-        if label.seq not in self._examples:
-            return False
-        self._drop(label.seq)
-        return True
+    def remove(self, label: Label) -> None:
+        """Forget a label that was withdrawn, if it is still there."""
+        if label.seq in self._examples:
+            self._drop(label.seq)
 
     @property
     def seqs(self) -> list[int]:

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from prefrl.rewards.bank import LabelBank, LabelBatch, Steps
 from prefrl.rewards.holdout import held_out, label_loss
-from prefrl.rewards.model import RewardConfig, RewardModel
+from prefrl.rewards.model import L2_RANGE, RewardConfig, RewardModel
 from prefrl.rewards.networks import StateReward
 
 SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
-L2_RANGE = (1e-7, 1e-1)
 CPU_CHUNK = {"pixels": 200, "states": 1600}
 """Steps per forward and backward: many more leave the caches."""
 
@@ -118,7 +117,8 @@ class RewardFitter:
         low, high = self.config.l2_band
         rate = self.config.l2_rate
         factor = torch.where(ratio > high, rate, torch.where(ratio < low, 1 / rate, 1.0))
-        self.l2 = (self.l2 * factor).clamp(*L2_RANGE)
+        if self.config.l2:
+            self.l2 = (self.l2 * factor).clamp(*L2_RANGE)
 
     def _weights(self) -> list[Tensor]:
         return self.model.network.member_weights()

@@ -24,6 +24,7 @@ SAVED_SETTINGS = ("network", "members", "far_inputs", "scale", "clip", "firm_thr
 CHUNK = {"pixels": 128, "states": 512}
 """Steps per forward on a CPU: larger chunks leave its cache."""
 CUDA_CHUNK = 8192
+L2_RANGE = (1e-7, 1e-1)  # within which weight penalties move
 STACKED_STEPS = 512  # at once: stacked pixels of all segments are gigabytes
 
 
@@ -47,10 +48,10 @@ class RewardConfig:
     batch: int = 16
     """Comparisons per gradient step."""
     stride: int = 1
-    """Fit on every so-manieth step of a segment, from a random first one: cheaper, and right
+    """n: fit on every n-th step of a segment, from a random first one: cheaper, and right
     where neighbouring steps are alike; where they are not, rewards come out too small."""
     score_every: int = 1
-    """Reward every so-manieth step of a rollout by the model, and those between on the line
+    """n: reward every n-th step of a rollout by the model, and those between on the line
     between their neighbours: cheaper, under the same condition."""
     updates_per_label: float = 1.0
     """Gradient steps for every new label: more fits better and overfits sooner."""
@@ -60,11 +61,11 @@ class RewardConfig:
     """Weight of the mean squared output (Ibarz et al. 2018): pulls to 0 what no answer asks to
     be otherwise, and fixes the mean, which comparisons leave open."""
     l2: float = 1e-4
-    """Initial weight penalty of each member, adapted from then on."""
+    """Initial weight penalty of each member, 1e-7 to .1, adapted from then on; 0: none, ever."""
     l2_band: tuple[float, float] = (1.1, 1.5)
     """The penalty moves while hold-out loss / training loss is outside this band."""
     l2_rate: float = 1.01
-    """Factor by which it moves at each gradient step."""
+    """Factor by which it moves at each gradient step; 1: it stays."""
     keep: int = 3000
     """Labels kept for fitting, newest first."""
     scale: float = 1.0
@@ -82,8 +83,8 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "members", "lr", "batch", "stride", "score_every", "pretrain_epochs", "l2_rate",
-            "keep", "scale", "normaliser_segments",
+            "members", "lr", "batch", "stride", "score_every", "pretrain_epochs", "keep",
+             "scale", "normaliser_segments",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
@@ -97,12 +98,28 @@ class RewardConfig:
                 f"model.firm_threshold: got {self.firm_threshold}, wanted two numbers from 0 on, "
                 "rising"
             )
-        for name in ("output_penalty", "l2", "updates_per_label"):
+        if self.l2 and not L2_RANGE[0] <= self.l2 <= L2_RANGE[1]:
+            raise UserError(f"model.l2: got {self.l2}, wanted 0, or 1e-7 to .1")
+        if not self.l2_rate >= 1:
+            raise UserError(f"model.l2_rate: got {self.l2_rate}, wanted 1 or more")
+        for name in ("output_penalty", "updates_per_label"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 or more")
         for name in ("error", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted 0 to below 1")
+
+
+def check_stride(config: RewardConfig, length: int) -> None:
+    """Does `config.stride` leave any of a segment's steps?
+
+    Raises:
+        UserError: it does not.
+    """
+    if config.stride > length:
+        raise UserError(
+            f"model.stride: got {config.stride}, wanted at most {length}, a segment's steps"
+        )
 
 
 class RewardModel:
@@ -186,7 +203,7 @@ class RewardModel:
         """Raw return of each segment under each member: [E, B], for likelihoods.
 
         Args:
-            stride: read from every so-manieth step, and scaled up to all.
+            stride: n, read from every n-th step, and scaled up to all.
         """
         steps = len(segments[0].actions)
         read = slice(min(stride // 2, steps - 1), None, stride)
@@ -204,7 +221,7 @@ class RewardModel:
         They are [n, *obs], [n, *act].
 
         Called when the model has changed, on labelled segments, and frozen in between:
-        statistics that run along drift with the policy (see `facts`: MR #5, imitation #395).
+        statistics that run along drift with the policy.
         """
         raw = self.members(observation, action)
         self.mean = raw.mean(1)

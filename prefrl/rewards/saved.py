@@ -78,8 +78,6 @@ def _read_about(path: Path) -> SavedModel:
     about = json.loads((path / ABOUT).read_text())
     shapes = about["spaces"]
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
-    if settings.pop("soft_threshold", 0):  # of 2026-11-27 alone
-        raise UserError(f"{path}: got a soft_threshold, which is no more; fit the model anew")
     settings.setdefault("far_inputs", "cut")  # as it was before there was a choice
     return SavedModel(
         path=path,

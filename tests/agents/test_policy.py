@@ -1,5 +1,6 @@
 """Actor-critics against torch.distributions."""
 
+from dataclasses import replace
 from typing import Literal
 
 import gymnasium
@@ -30,7 +31,13 @@ def policy(
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> ControlPolicy:
     """Weights spread out, so that no two actions are alike."""
-    config = PolicyConfig(trunk="small", widths=(16,), precision=precision, log_std=-0.3)
+    config = PolicyConfig(precision=precision)
+    if observation is PIXELS:
+        config = replace(config, trunk="small")
+    else:
+        config = replace(config, widths=(16,))
+    if action is CONTINUOUS:
+        config = replace(config, log_std=-0.3)
     made = make_policy(
         observation, action, config, device=torch.device("cpu"), generator=generator()
     )
@@ -173,6 +180,8 @@ def test_rows_and_steps_keep_observation_and_action_together() -> None:
         (gymnasium.spaces.Box(0, 1, (4, 84, 84)), DISCRETE, "pixels of float32, wanted uint8"),
         (STATE, gymnasium.spaces.MultiBinary(2), "action space: got MultiBinary"),
         (STATE, gymnasium.spaces.Box(-1, 1, (2, 2)), "action space: got Box"),
+        (gymnasium.spaces.Box(0, 1, (4, 84)), DISCRETE, "wanted a Box, .C, H, W. or .d."),
+        (PIXELS, gymnasium.spaces.Box(-1, 1, (2,)), "wanted Discrete, with pixels"),
     ],
 )
 def test_spaces_that_do_not_fit_are_refused(
@@ -184,6 +193,24 @@ def test_spaces_that_do_not_fit_are_refused(
         make_policy(
             observation, action, PolicyConfig(), device=torch.device("cpu"), generator=generator()
         )
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "config", "message"),
+    [
+        (STATE, DISCRETE, PolicyConfig(trunk="small"), "policy.trunk: got small, with states"),
+        (STATE, DISCRETE, PolicyConfig(log_std=-1.0), "policy.log_std: got -1.0, with discrete"),
+        (PIXELS, DISCRETE, PolicyConfig(widths=(8,)), r"policy.widths: got \(8,\), with pixels"),
+    ],
+)
+def test_settings_that_do_nothing_are_refused(
+    observation: gymnasium.Space,  # type: ignore[type-arg]
+    action: gymnasium.Space,  # type: ignore[type-arg]
+    config: PolicyConfig,
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_policy(observation, action, config, device=torch.device("cpu"), generator=generator())
 
 
 def test_precision_is_what_was_asked_for() -> None:

@@ -309,11 +309,29 @@ def test_scrambling_the_true_reward_changes_nothing_that_the_agent_sees(task, mo
     venv.close()
 
 
+def threads():
+    """Of this process."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
+def test_a_game_has_the_threads_it_was_given():
+    make_vec("ALE/Pong-v5", num_envs=2, seed=0).close()  # what starts once only has started
+    before = threads()
+    venv = make_vec("ALE/Pong-v5", num_envs=4, seed=0, threads=1)
+    assert threads() == before + 1
+    venv.close()
+
+
+@pytest.mark.parametrize("task", ["ALE/Pong-v5", "HalfCheetah-v5", "prefrl/Dot-v0"])
+def test_no_threads_are_fewer_than_none(task):
+    with pytest.raises(TaskError, match="threads=-1: wanted an integer, 0 to 4096"):
+        make_vec(task, num_envs=1, seed=0, threads=-1)
+    make_vec(task, num_envs=1, seed=0, threads=1).close()
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
 def test_a_closed_game_leaves_no_threads():
-    def threads():
-        return len(list(Path("/proc/self/task").iterdir()))
-
     make_vec("ALE/Pong-v5", num_envs=2, seed=0).close()  # what starts once only has started
     before = threads()
     venv = make_vec("ALE/Pong-v5", num_envs=2, seed=0)

@@ -29,6 +29,12 @@ def test_totals_are_exact_and_nothing_falls(
     assert due == sorted(due)
 
 
+def test_custom_points_are_rounded_to_no_label_less() -> None:
+    points = ((0.0, 0.0), (0.56, 0.09), (0.96, 0.14), (1.0, 1.0))
+    schedule = LabelSchedule(kind="custom", labels=1400, initial=0, steps=1000, points=points)
+    assert schedule.due(1000) == 1400
+
+
 def test_constant_by_hand() -> None:
     schedule = LabelSchedule(kind="constant", labels=100, initial=20, steps=1000)
     assert [schedule.due(t) for t in (0, 250, 500, 999)] == [20, 40, 60, 99]

@@ -83,7 +83,7 @@ def test_answers_of_every_kind_make_one_reward_model(gathered: Path, tmp_path: P
     assert last["step"] == 300
     assert last["reward/holdout_accuracy"] > 0.8
     assert last["reward/holdout_rating_correlation"] > 0.8
-    assert last["reward/correlation_with_true"] > 0.8
+    assert last["reward/holdout_correlation_with_true"] > 0.8
     picture = cv2.imread(str(tmp_path / "fit" / "report" / "fit.png"))
     assert picture.shape[1] > 1200
     assert hashes(gathered) == before  # the run itself is only read
@@ -208,6 +208,7 @@ def test_a_fit_of_something_else_is_left_alone(gathered: Path, tmp_path: Path) -
         ({"seed": -1}, "seed: got -1"),
         ({"device": "abacus"}, "device: got 'abacus'"),
         ({"model": {"learning_rate": 1}}, "unknown setting 'model.learning_rate'"),
+        ({"model": {"stride": 6}}, "model.stride: got 6, wanted at most 5, a segment's steps"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name_and_nothing_is_created(

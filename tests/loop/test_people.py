@@ -16,6 +16,7 @@ from prefrl.feedback.packs import make_pack
 from prefrl.loop.metrics import ProgressLine, read_metrics
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, ask, learn, wait_for_people
+from prefrl.rewards import RewardConfig
 from tests.loop.test_train import config, running
 
 FIRST = 16  # 20 % of 60 labels, and what is due by the second rollout of 640 steps
@@ -168,6 +169,38 @@ def ask_first(run: Run) -> None:
         run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
         run.step += 640
     ask(run)
+
+
+@pytest.mark.parametrize("keep", [3000, 2])
+def test_an_undone_answer_counts_neither_as_used_nor_as_unfitted(tmp_path: Path, keep: int) -> None:
+    model = RewardConfig(dropout=0.0, lr=1e-2, keep=keep)
+    with running(tmp_path, people(model=model)) as run:
+        ask_first(run)
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            for one in desk.take(3):
+                desk.submit(one, Comparison(choice="first"), None)
+                run.hear_people()
+            assert (run.labels_used, run.unfitted) == (3, 3)
+            for left in (2, 1, 0):
+                desk.undo()
+                run.hear_people()
+                assert (run.labels_used, run.unfitted) == (left, left)
+
+
+def test_undoing_what_was_fitted_leaves_as_many_unfitted(tmp_path: Path) -> None:
+    with running(tmp_path, people()) as run:
+        ask_first(run)
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
+            run.hear_people()
+            run.unfitted = 0  # as after a fit
+            with Desk(run.store, rater="bob", config=DeskConfig(repeat_share=0.0)) as other:
+                other.submit(other.take(1)[0], Comparison(choice="first"), None)
+            run.hear_people()
+            assert (run.labels_used, run.unfitted) == (2, 1)
+            desk.undo()
+            run.hear_people()
+            assert (run.labels_used, run.unfitted) == (1, 1)
 
 
 def test_what_a_forgotten_person_said_leaves_a_run_that_goes_on(tmp_path: Path) -> None:

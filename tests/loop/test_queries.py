@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from prefrl.config import QueryConfig, TrainConfig
 from prefrl.errors import UserError
-from prefrl.feedback import Provenance, Segment
+from prefrl.feedback import Desk, DeskConfig, FeedbackStore, Provenance, Segment
 from prefrl.loop.queries import choose_queries, draw_groups, movement
 from prefrl.rewards import RewardConfig, disagreement
 
@@ -99,7 +100,7 @@ def test_uniform_queries_carry_their_segments_and_never_ask_the_model() -> None:
     assert len(asked) == 4
     for query, pair in asked:
         assert query.segments == (pair[0].id, pair[1].id)
-        assert (query.reason, query.priority, query.policy_step) == ("uniform", 0.0, 640)
+        assert (query.reason, query.policy_step) == ("uniform", 640)
     assert len({query.id for query, _ in asked}) == 4
 
 
@@ -116,12 +117,28 @@ def test_disagreement_picks_the_pairs_with_the_largest_spread() -> None:
     assert {query.reason for query, _ in asked} == {"disagreement"}
 
 
+def test_who_answers_a_part_answers_of_each_strategy_its_share(tmp_path: Path) -> None:
+    segments = pool(40)
+    returns = np.random.default_rng(1).normal(size=(2, 40)).tolist()
+    settings = {"strategy": "disagreement", "candidates": 4, "uniform_share": 0.25}
+    asked = choose(segments, 16, ensemble(returns), **settings)
+    with FeedbackStore.create(tmp_path / "run", task="T", seed=0) as store:
+        store.add_segments(segments)
+        store.add_queries([query for query, _ in asked])
+        with Desk(store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            first = [assignment.query for assignment in desk.take(8)]
+    assert sorted(query.reason for query in first) == ["disagreement"] * 6 + ["uniform"] * 2
+    chosen = [query.id for query, _ in asked if query.reason == "disagreement"]
+    assert [query.id for query in first if query.reason == "disagreement"] == chosen[:6]
+
+
 def test_disagreement_chooses_the_best_of_all_its_candidates() -> None:
     segments, returns = pool(8), np.random.default_rng(1).normal(size=(3, 8)).tolist()
     asked = choose(segments, 4, ensemble(returns), strategy="disagreement", candidates=7)
     every = torch.tensor([[i, j] for i in range(8) for j in range(i)])  # 28 pairs = 4 * 7
-    wanted = disagreement(torch.tensor(returns), every).sort(descending=True).values[:4]
-    assert [q.priority for q, _ in asked] == pytest.approx(wanted.tolist(), abs=1e-5)
+    best = disagreement(torch.tensor(returns), every).argsort(descending=True)[:4]
+    pairs = [{s.provenance.t0 for s in pair} for _, pair in asked]
+    assert pairs == [set(pair) for pair in every[best].tolist()]
 
 
 @pytest.mark.parametrize(("K", "form"), [(1, "rating"), (3, "ranking"), (6, "ranking")])

@@ -61,9 +61,9 @@ def test_no_terms_no_reward() -> None:
     assert figures == {}
 
 
-def test_the_true_reward_is_scaled_float32() -> None:
-    got = TrueReward(scale=0.5)(experience([2.0, -4.0]))
-    assert got.tolist() == [[1.0, -2.0]]
+def test_the_true_reward_is_float32() -> None:
+    got = TrueReward()(experience([2.0, -4.0]))
+    assert got.tolist() == [[2.0, -4.0]]
     assert got.dtype == torch.float32
 
 

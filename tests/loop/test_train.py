@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+import prefrl.run
 from envs import ScoreStep, make_vec, registry
 from prefrl.config import EnvConfig, TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Answer, Comparison, FeedbackStore
+from prefrl.loop.checkpoint import newest_checkpoint
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.saving import _check_true_reward
@@ -128,6 +133,38 @@ def test_no_labels_teach_nothing(tmp_path: Path) -> None:
         learn(run)
         assert run.episodes.mean_return() < -15
         assert not run.recorder.pool  # nor is anything kept for those who ask nothing
+
+
+def test_a_baseline_needs_no_room_for_segments_and_says_nothing_of_a_reward_model(
+    tmp_path: Path,
+) -> None:
+    for steps in (5, 40):  # a segment has 10
+        settings = config(reward="true", rollout_steps=steps, steps=1_280, video=False)
+        out = prefrl.run.run(settings, out=tmp_path / str(steps))
+        assert not any("correlation" in k for row in read_metrics(out.metrics) for k in row)
+
+
+def test_a_complete_run_can_be_interrupted_while_it_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr(prefrl.run, "write_report", draw)
+    with pytest.raises(KeyboardInterrupt):
+        prefrl.run.run(config(labels=0, steps=1_280, video=False), out=tmp_path / "run")
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints").name.endswith("1280")  # type: ignore[union-attr]
+
+
+def test_a_run_that_cannot_begin_closes_its_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = make_vec(DOT, num_envs=16, seed=0)
+    monkeypatch.setattr(prefrl.run, "make_vec", lambda *_, **__: venv)
+    with pytest.raises(UserError, match="a segment of 10 steps does not fit"):
+        prefrl.run.run(config(rollout_steps=5), out=tmp_path / "run")
+    assert venv.closed
 
 
 def test_a_negated_oracle_teaches_the_opposite(tmp_path: Path) -> None:

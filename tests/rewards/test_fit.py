@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards import LabelBank, RewardConfig, RewardFitter, RewardModel, Spaces, Steps
 from prefrl.rewards.bank import LabelBatch
@@ -184,6 +185,18 @@ def test_the_penalty_stays_in_its_range() -> None:
     fit = fitter([], RewardConfig(members=2, l2=1e-3, l2_rate=1e9), ONE)
     fit._steer(torch.tensor([[1.0, 1.0], [9.0, 0.1]]))
     assert fit.l2.tolist() == pytest.approx([L2_RANGE[1], L2_RANGE[0]])
+
+
+def test_no_penalty_stays_none() -> None:
+    fit = fitter([], RewardConfig(members=2, l2=0.0), ONE)
+    fit._steer(torch.tensor([[1.0, 1.0], [9.0, 0.1]]))
+    assert fit.l2.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("setting", [{"l2": 1.0}, {"l2": 1e-9}, {"l2": -1.0}, {"l2_rate": 0.5}])
+def test_a_penalty_out_of_its_range_is_refused(setting: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=rf"model\.{next(iter(setting))}: got"):
+        RewardConfig(**setting)  # type: ignore[arg-type]
 
 
 def test_losses_are_smoothed_and_survive_a_batch_without_hold_out() -> None:

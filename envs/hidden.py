@@ -241,7 +241,8 @@ def _shown(world: Advance) -> tuple[np.ndarray, dict[str, Any]]:
     """What the agent learns of the episode ends: truncations and infos."""
     if world.final_observation is None:
         return np.zeros_like(world.episode_end), {}
-    return world.episode_end.copy(), {"final_obs": world.final_observation}
+    ends = world.episode_end
+    return ends.copy(), {"final_obs": world.final_observation, "_final_obs": ends.copy()}
 
 
 def chosen(venv: HiddenScoreVectorEnv, actions: np.ndarray) -> np.ndarray:

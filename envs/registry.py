@@ -31,6 +31,8 @@ def find_task(task_id: str) -> Task:
     >>> find_task("ALE/Pong-v5").segment_steps
     25
     """
+    if not isinstance(task_id, str):
+        raise TaskError(f"task: got {task_id!r}, wanted its name; `prefrl tasks` lists them all")
     if task_id not in _TASKS:
         hint = did_you_mean(task_id, _TASKS)
         raise TaskError(f"unknown task {task_id!r};{hint} `prefrl tasks` lists them all")
@@ -38,9 +40,11 @@ def find_task(task_id: str) -> Task:
 
 
 def make_vec(
-    task: str, *, num_envs: int, seed: int, threads: int = 0, **options: Any
+    task: str, num_envs: int, seed: int, *, threads: int = 0, **options: Any
 ) -> HiddenScoreVectorEnv:
     """`num_envs` environments of a task, with the score hidden.
+
+    `reset()` without a seed begins the same future each time: `reset(seed=...)` another one.
 
     Args:
         threads: at most so many for emulators; 0: one for each core. Robots step in one.

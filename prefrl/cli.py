@@ -13,6 +13,7 @@ import logging
 import os
 import sqlite3
 import sys
+import threading
 from collections.abc import Sequence
 
 from prefrl import __version__
@@ -36,6 +37,7 @@ COMMANDS = {
     "lm": "language models: sft, reward, ppo, online, dpo, best-of-n, generate, judge, eval",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torch's words
 STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     _log_to_stderr()
+    threading.excepthook = _thread_failed
     try:
         _dispatch(args)
     except KeyboardInterrupt:
@@ -59,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `prefrl tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
-    except _storage_errors() as error:
-        trouble = storage_trouble(error)
+    except _machine_errors() as error:
+        trouble = storage_trouble(error) or memory_trouble(error)
         if trouble is None:
             raise
         return _complain(trouble)
@@ -110,7 +113,8 @@ def storage_trouble(error: BaseException) -> str | None:
         number = errno.ENOSPC
     if number not in STORAGE:
         return None
-    where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+    named = isinstance(error, OSError) and error.filename
+    where = f" ({os.fsdecode(error.filename)})" if named else ""  # type: ignore[attr-defined]
     if number in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"{STORAGE[number]}{where}: free some space, then give the same command, with its "
@@ -119,10 +123,31 @@ def storage_trouble(error: BaseException) -> str | None:
     return f"{STORAGE[number]}{where}: name a place that can be written, or change its rights"
 
 
-def _storage_errors() -> tuple[type[BaseException], ...]:
+def memory_trouble(error: BaseException) -> str | None:
+    """One line when there is not memory enough, else None.
+
+    >>> memory_trouble(MemoryError("Unable to allocate 7.3 TiB"))
+    'not enough memory (Unable to allocate 7.3 TiB): ask for less, of environments, steps a ...'
+    """
+    text = str(error).splitlines()[0] if str(error) else ""
+    if not isinstance(error, MemoryError) and not any(sign in text for sign in OUT_OF_MEMORY):
+        return None
+    return (
+        f"not enough memory ({text[:120]}): ask for less, of environments, steps a rollout or a "
+        "segment, members, or width of the networks"
+    )
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's writer fails on the disks on which the main thread fails, who says so."""
+    if args.exc_value is None or storage_trouble(args.exc_value) is None:
+        threading.__excepthook__(args)
+
+
+def _machine_errors() -> tuple[type[BaseException], ...]:
     from safetensors import SafetensorError
 
-    return (OSError, sqlite3.Error, SafetensorError)
+    return (OSError, sqlite3.Error, SafetensorError, MemoryError, RuntimeError)
 
 
 def _is_users(error: ValueError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from prefrl.agents.policy import PolicyConfig
-from prefrl.errors import UserError, nearest, plain_toml
+from prefrl.errors import UserError, nearest, plain_toml, refuse_idle
 from prefrl.ppo import PPOConfig
 from prefrl.rewards import RewardConfig
 
 T = TypeVar("T")
+
+LARGEST = 10**15  # integer setting: TOML, JSON and SQLite hold it
+MOST_ENVS = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,12 +162,21 @@ class TrainConfig:
     queries: QueryConfig = field(default_factory=QueryConfig)
 
     def __post_init__(self) -> None:
+        refuse_unbounded(self)
         for name in ("labels", "seed", "threads"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 0 or more")
         for name in ("steps", "num_envs", "rollout_steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
+        if self.num_envs > MOST_ENVS:
+            raise UserError(f"num_envs: got {self.num_envs}, wanted at most {MOST_ENVS:,}")
+        refuse_idle(
+            "reward_model_sha256",
+            self.reward_model_sha256 if self.reward_model is None else None,
+            None,
+            beside="no reward_model",
+        )
         if self.queries.need > 1 and self.rater != "human":
             raise UserError(
                 f"queries.need: got {self.queries.need}, with the rater {self.rater}; "
@@ -229,6 +242,30 @@ def from_dict(cls: type[T], data: dict[str, Any], *, prefix: str = "") -> T:
     return cls(**values)
 
 
+def refuse_unbounded(config: Any, prefix: str = "") -> None:
+    """Refuse numbers in a dataclass of settings that would only fail later, or never end.
+
+    Raises:
+        UserError: one that is infinite or nan, or an integer beyond any use.
+    """
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            refuse_unbounded(value, f"{prefix}{f.name}.")
+        else:
+            _refuse_unbounded(value, prefix + f.name)
+
+
+def _refuse_unbounded(value: Any, name: str) -> None:
+    if isinstance(value, tuple):
+        for item in value:
+            _refuse_unbounded(item, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name}: got {value}, wanted a finite number")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(f"{name}: got {value}, wanted at most {LARGEST}")
+
+
 def unknown_setting(name: str, known: list[str]) -> str:
     """One line: what was got, and the nearest known names."""
     hint = nearest(name, known) or f"known: {', '.join(sorted(known))}"
@@ -253,7 +290,11 @@ def read_settings(path: Path, cls: type[T]) -> T:
     """
     if not path.is_file():
         raise UserError(f"{path} not found: is {path.parent} a run directory?")
-    return from_dict(cls, plain_toml(path))
+    data = plain_toml(path)
+    try:
+        return from_dict(cls, data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def differences(old: Any, new: Any) -> list[str]:

@@ -46,6 +46,7 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
 
     Raises:
         UserError: an unknown setting or value; nothing has been created.
+        envs.TaskError: an unknown task.
     """
     where = Path(out) if out else None
     recipe = frozen_defaults(recipe_for(task), settings.pop("reward_model", None), out=where)
@@ -90,6 +91,13 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
             done = parts.step >= config.steps
             if done and parts.asks and not parts.model.fitted:
                 log.warning("nobody has answered anything in this run, so nothing was learned")
+            elif done and parts.asks and parts.labels_used < config.labels:
+                log.warning(
+                    "%s of %s labels came: people had not answered the others, or there were too "
+                    "few segments to ask about (queries.per_rollout, queries.pool)",
+                    f"{parts.labels_used:,}",
+                    f"{config.labels:,}",
+                )
             _conclude(directory, config, done=done)
     return directory
 
@@ -233,7 +241,16 @@ def _check_points(config: TrainConfig) -> None:
 
 def _store(directory: RunDir, config: TrainConfig) -> FeedbackStore:
     if (directory.path / "labels.db").exists():
-        return FeedbackStore.open(directory.path)
+        store = FeedbackStore.open(directory.path)
+        task, seed = store.task, store.seed
+        if (task, seed) != (config.task, config.seed):
+            store.close()
+            raise UserError(
+                f"{directory.path / 'labels.db'} holds answers about {task}, seed {seed}; wanted "
+                f"those of this run, {config.task}, seed {config.seed}: put its own back, or "
+                "`prefrl import` the others"
+            )
+        return store
     return FeedbackStore.create(directory.path, task=config.task, seed=config.seed)
 
 

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -14,6 +15,7 @@ import prefrl
 from prefrl.cli import main
 from prefrl.commands.parse import one_line
 from prefrl.config import write_toml
+from prefrl.feedback import FeedbackStore
 from prefrl.recipes import recipe_for
 from prefrl.run import default_directory
 
@@ -82,6 +84,35 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--queries.segment-steps", "0"], "wanted 1 or more"),
         (["train", "prefrl/Dot-v0", "--model.pretrain-epochs", "0"], "wanted more than 0"),
         (["train", "prefrl/Dot-v0", "--model.updates-per-label", "-1"], "wanted 0 or more"),
+        (
+            ["train", "prefrl/Dot-v0", "--model.pretrain-epochs", "inf"],
+            "model.pretrain_epochs: got",
+        ),
+        (["train", "prefrl/Dot-v0", "--model.updates-per-label", "1e300"], "wanted at most 10000"),
+        (["train", "prefrl/Dot-v0", "--model.scale", "inf"], "model.scale: got inf, wanted a fin"),
+        (["train", "prefrl/Dot-v0", "--seed", "9" * 20], "wanted at most 1000000000000000"),
+        (["train", "prefrl/Dot-v0", "--num-envs", "100000"], "got 100000, wanted at most 65,536"),
+        (["train", "prefrl/Dot-v0", "--zzzzz"], "nothing is called like it; see `prefrl train"),
+        (
+            ["train", "prefrl/Dot-v0", "--reward-model-sha256", "ab"],
+            "reward_model_sha256: got ab, with no reward_model: it has no effect",
+        ),
+        (
+            [
+                "train",
+                "prefrl/Dot-v0",
+                "--queries.schedule",
+                "custom",
+                "--queries.points",
+                "0",
+                "0",
+                ".5",
+                "nan",
+                "1",
+                "1",
+            ],
+            "queries.points: got nan",
+        ),
         (["train", "prefrl/Dot-v0", "--resume"], "name its directory with --out DIR"),
         (["train", "--resume", "--out", "gone"], "gone is not a run directory"),
         (["train", "prefrl/Dot-v0", "--config", "gone.toml"], "gone.toml cannot be read"),
@@ -124,7 +155,7 @@ def test_points_of_another_schedule_are_refused(nowhere, capsys):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("stepz = 3", "unknown setting 'stepz'; did you mean 'steps'?"),
+        ("stepz = 3", "my.toml: unknown setting 'stepz'; did you mean 'steps'?"),
         ("labels = 'x'", "labels: got 'x', wanted int"),
         ("steps = = 3", "is not valid TOML"),
         ("[model]\nl2_band = [1.1]", "model.l2_band: got [1.1], wanted a list of 2"),
@@ -235,6 +266,61 @@ def test_a_directory_in_use_is_refused(finished, capsys):
     with RunLock(RunDir(path=finished)):
         said = complaint(["train", *SMALL, "--out", finished], capsys)
     assert f"is in use by process {os.getpid()}" in said
+
+
+def test_a_store_of_another_run_is_refused(finished, tmp_path, capsys):
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(finished, run)
+    assert main(["train", *SMALL, "--seed", "7", "--no-video", "--out", str(other)]) == 0
+    for name in ("labels.db", "clips.db", "labels.jsonl"):
+        shutil.copy(other / name, run / name)
+    said = complaint(["train", *SMALL, "--out", run], capsys)
+    assert "holds answers about prefrl/Dot-v0, seed 7; wanted those of this run" in said
+
+
+def test_an_older_backup_of_the_answers_is_refused(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for name in ("labels.db", "clips.db", "labels.jsonl"):
+        (run / name).unlink()
+    FeedbackStore.create(run, task="prefrl/Dot-v0", seed=0).close()
+    capsys.readouterr()
+    assert main(["train", *SMALL, "--out", str(run)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "learned from answer 1, which is not in" in said
+    assert "to begin at step 0" in said
+
+
+def test_labels_that_did_not_come_are_said(nowhere, capsys):
+    argv = ["train", *SMALL, "--labels", "200", "--no-video", "--out", "run"]
+    assert main(argv) == 0
+    assert "of 200 labels came" in capsys.readouterr().err
+
+
+def test_the_package_can_be_run(nowhere):
+    done = subprocess.run(
+        [sys.executable, "-m", "prefrl", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout[:7]) == (0, "prefrl ")
+
+
+def test_a_thread_that_fails_on_a_full_disk_leaves_the_telling_to_the_main_one(capsys):
+    def fail(error):
+        def run():
+            raise error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        return capsys.readouterr().err
+
+    before = threading.excepthook
+    try:
+        main(["--version"])
+        assert fail(OSError(errno.ENOSPC, "No space left on device")) == ""
+        assert "ZeroDivisionError" in fail(ZeroDivisionError())
+    finally:
+        threading.excepthook = before
 
 
 def test_a_damaged_checkpoint_costs_a_warning(finished, tmp_path, capsys):

@@ -72,7 +72,7 @@ def _unknown(given: str, cls: type[Any], prog: str) -> str:
         return f"got {given!r} too many; see `{prog} --help`"
     name = given.split("=", 1)[0]
     hint = nearest(name, [f"--{option}" for option in option_names(cls)])
-    return f"unknown option {name!r}; {hint or 'nothing is called like it'} see `{prog} --help`"
+    return f"unknown option {name!r}; {hint or 'nothing is called like it;'} see `{prog} --help`"
 
 
 def option_names(cls: type[Any], prefix: str = "") -> Iterator[str]:

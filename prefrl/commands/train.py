@@ -53,21 +53,30 @@ def _defaults(args: TrainArgs) -> TrainArgs:
     """The run's own settings, or those of the recipe with --config laid over them."""
     from prefrl.frozen import frozen_defaults
     from prefrl.recipes import recipe_for
-    from prefrl.run import merged
 
     if args.resume:
         existing = _existing(args.out)
         if not args.task:
             config = read_toml(existing.config)
             changes = _read_changes(args.config, task=config.task)
-            return _as_args(from_dict(TrainConfig, merged(to_dict(config), changes)))
+            return _as_args(_laid_over(config, changes, args.config))
     if not args.task:
         raise UserError("no task: wanted `prefrl train TASK`; `prefrl tasks` lists them all")
     recipe = recipe_for(args.task)
     changes = _read_changes(args.config, task=recipe.task)
     model = args.reward_model or changes.get("reward_model")
     recipe = frozen_defaults(recipe, model, out=args.out)
-    return _as_args(from_dict(TrainConfig, merged(to_dict(recipe), changes)))
+    return _as_args(_laid_over(recipe, changes, args.config))
+
+
+def _laid_over(config: TrainConfig, changes: dict[str, Any], source: Path | None) -> TrainConfig:
+    """`config` with `changes`, which `source` holds."""
+    from prefrl.run import merged
+
+    try:
+        return from_dict(TrainConfig, merged(to_dict(config), changes))
+    except UserError as error:
+        raise UserError(f"{source}: {error}" if changes else str(error)) from error
 
 
 def _existing(out: Path | None) -> RunDir:

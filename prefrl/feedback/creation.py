@@ -34,7 +34,7 @@ def create_labels(directory: Path, *, task: str, seed: int) -> None:
 
 
 def _write(path: Path, task: str, seed: int) -> None:
-    database = Database(path, LABELS, create=True, on_full=lambda: "no store was created")
+    database = Database(path, LABELS, create=True, on_full=lambda: "the store was not created yet")
     try:
         with database.transaction():
             database.insert("run", hashed({"id": 1, "task": task, "seed": seed}))

@@ -4,7 +4,7 @@ For segments i = 0, 1 with true rewards r_i,t (an end penalty counts as part of 
 m the mean return of a segment and sd the spread of segment returns, in this order:
 
     s_i = sum_t r_i,t                        S_i = sum_t gamma^(T-1-t) r_i,t
-    skip     no answer if max(s_0, s_1) <= skip * m
+    skip     no answer if max(s_0, s_1) <= skip * m, unless m = sd = 0: nothing is known yet
     equal    a tie if |s_0 - s_1| < equal * m
     P        sigmoid(beta (S_1 - S_0) / sd) that 1 is preferred; beta = inf: S_1 > S_0
     mistake  the preference is flipped with probability `mistake`
@@ -25,7 +25,6 @@ mistake, as likely as one of a pair, lets two neighbours change places.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from prefrl.errors import UserError
+from prefrl.errors import UserError, nearest
 from prefrl.feedback.records import Answer, Query, answer_id
 from prefrl.feedback.replies import Choice, Comparison, Ranking
 from prefrl.feedback.segment import Segment
@@ -118,7 +117,8 @@ class Oracle:
         abstains, draws, errs = coins.random(3)
         if abstains < self.cannot:
             return Comparison(choice="cannot")
-        if self.skip and max(returns) <= self._skip_below(mean, spread):
+        known = mean != 0 or spread > 0
+        if self.skip and known and max(returns) <= self._skip_below(mean, spread):
             return Comparison(choice="skip")
         tie_below = max(self.equal * (mean if mean > 0 else spread), self.indifference * spread)
         if len(segments) > 2:
@@ -170,9 +170,9 @@ class Oracle:
         """`advantage` is the second's."""
         if self.negated:
             advantage = -advantage
+        if advantage == 0:
+            return "tie"
         if math.isinf(self.rationality) or spread == 0:
-            if advantage == 0:
-                return "tie"
             second = advantage > 0
         else:
             second = draws < _sigmoid(self.rationality * advantage / spread)
@@ -216,10 +216,9 @@ def make_oracle(name: str, *, seed: int, end_penalty: float = 0.0) -> Oracle:
         UserError: no such rater.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.0)
         raise UserError(
-            f"unknown rater {name!r}; did you mean {near[0]!r}? known: {', '.join(PRESETS)}, and "
-            "human"
+            f"unknown rater {name!r}; {nearest(name, [*PRESETS, 'human'])} known: "
+            f"{', '.join(PRESETS)}, and human"
         )
     return Oracle(name=name, seed=seed, end_penalty=end_penalty, **PRESETS[name][1])
 

@@ -70,12 +70,12 @@ class LabelSchedule:
 
 def _check_points(points: tuple[tuple[float, float], ...]) -> None:
     if len(points) < 2 or tuple(points[0]) != (0, 0) or tuple(points[-1]) != (1, 1):
-        raise UserError(f"points: got {points}, wanted them to go from (0, 0) to (1, 1)")
+        raise UserError(f"queries.points: got {points}, wanted them to go from (0, 0) to (1, 1)")
     for (step, share), (next_step, next_share) in pairwise(points):
-        if next_step <= step or next_share < share:
+        if not (next_step > step and next_share >= share):
             raise UserError(
-                f"points: got {(next_step, next_share)} after {(step, share)}, wanted rising "
-                "shares of the steps and shares of the labels that do not fall"
+                f"queries.points: got {(next_step, next_share)} after {(step, share)}, wanted "
+                "rising shares of the steps and shares of the labels that do not fall"
             )
 
 

@@ -30,7 +30,7 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
     either the old state or the new one.
     """
     root.mkdir(parents=True, exist_ok=True)
-    for stale in root.glob(".tmp-*"):
+    for stale in _directories(root, ".tmp-*"):
         shutil.rmtree(stale)
     temporary = root / f".tmp-{step:012d}"
     temporary.mkdir()
@@ -51,8 +51,9 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
 
 def _forget(root: Path, *, newest: Path) -> None:
     """Keep `newest` and those before it; later ones were damaged, or it would not follow."""
-    kept = [path for path in sorted(root.glob("step-*")) if path <= newest][-KEPT:]
-    for path in [*root.glob("step-*"), *root.glob(".tmp-*")]:
+    found = _directories(root, "step-*")
+    kept = [path for path in found if path <= newest][-KEPT:]
+    for path in [*found, *_directories(root, ".tmp-*")]:
         if path not in kept:
             shutil.rmtree(path)
 
@@ -63,22 +64,31 @@ def newest_checkpoint(root: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
-    for old in root.glob(".tmp-old-*"):  # killed between the two renames of a step saved again
+    for old in _directories(
+        root, ".tmp-old-*"
+    ):  # killed between the two renames of a step saved again
         final = root / f"step-{old.name.removeprefix('.tmp-old-')}"
         if not final.exists():
             old.rename(final)
-    found = sorted(root.glob("step-*"), reverse=True)
+    found = _directories(root, "step-*")[::-1]
     for path in found:
         damage = damage_in(path)
         if damage is None:
             return path
-        log.warning("checkpoint %s is damaged (%s): using the previous one", path.name, damage)
+        instead = ": using the previous one" if path is not found[-1] else ""
+        log.warning("checkpoint %s is damaged (%s)%s", path.name, damage, instead)
     if found:
         raise UserError(
             f"every checkpoint in {root} is damaged: got {len(found)}, wanted one that matches its "
-            "manifest; the answers in labels.db are safe, so start a new run with --out elsewhere"
+            "manifest; move that directory away and give the same command: it begins at step 0, "
+            "with the answers that are in labels.db"
         )
     return None
+
+
+def _directories(root: Path, pattern: str) -> list[Path]:
+    """In order of their names; files among them are not ours."""
+    return sorted(path for path in root.glob(pattern) if path.is_dir())
 
 
 def damage_in(path: Path) -> str | None:
@@ -88,6 +98,8 @@ def damage_in(path: Path) -> str | None:
         hashes = list(manifest["sha256"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is missing or unreadable"
+    if not hashes:
+        return f"{MANIFEST} names no files"
     for name, wanted in hashes:
         file = path / name
         if not file.is_file():

@@ -95,15 +95,17 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """All whole lines of a `metrics.jsonl`."""
+    """The rows of a `metrics.jsonl`; lines that a kill or a disk has damaged are passed over."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
-            break  # torn by a kill: what follows is not whole either
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int | float):
+            rows.append(row)
     return rows
 
 

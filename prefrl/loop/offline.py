@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from prefrl.config import EnvConfig, differences, from_dict, write_toml
-from prefrl.errors import UserError, nearest, plain_toml
+from prefrl.config import EnvConfig, read_settings
+from prefrl.errors import UserError, nearest
 from prefrl.feedback import FeedbackStore, Label, Segment
 from prefrl.loop.checkpoint import (
     below,
@@ -181,25 +181,7 @@ def prepare(out: Path, config: FitConfig) -> RunDir:
     Raises:
         UserError: `out` holds something else; nothing has been changed in it.
     """
-    run, settings = RunDir(path=out), out / SETTINGS
-    if settings.is_file():
-        changed = differences(read_fit(out), config)
-        if changed:
-            raise UserError(
-                f"{out} holds another fit ({'; '.join(changed[:3])}): give the same command to go "
-                "on with it, or another --out"
-            )
-        return run
-    begun = {f"{SETTINGS}.new"}  # what a start that was cut short leaves
-    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - begun):
-        raise UserError(f"{out} exists and holds no fit: give an empty or new directory as --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_toml(config, out / f"{SETTINGS}.new")
-        (out / f"{SETTINGS}.new").replace(settings)  # whole: now it is a fit
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
-    return run
+    return RunDir.prepare(out, config, settings=SETTINGS)
 
 
 def read_fit(directory: Path) -> FitConfig:
@@ -208,7 +190,7 @@ def read_fit(directory: Path) -> FitConfig:
     Raises:
         UserError: they are not readable.
     """
-    return from_dict(FitConfig, plain_toml(directory / SETTINGS))
+    return read_settings(directory / SETTINGS, FitConfig)
 
 
 def chosen_labels(

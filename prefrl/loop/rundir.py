@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
 
-from prefrl.config import differences, read_settings, write_toml
+from prefrl.config import differences, read_settings, refuse_unbounded, write_toml
 from prefrl.errors import UserError
 
-UNFINISHED = {"provenance.json", "config.toml.new"}  # what a start that was cut short leaves
+LOCK, PROVENANCE = "run.lock", "provenance.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDir:
     """Paths inside one run directory.
 
-    `config.toml`, `labels.db`, `clips.db`, `labels.jsonl`, `metrics.jsonl`, `checkpoints/`,
-    `tensorboard/`, `videos/`, `report/`, `run.lock`.
+    `config.toml`, `provenance.json`, `labels.db`, `clips.db`, `labels.jsonl`, `metrics.jsonl`,
+    `checkpoints/`, `tensorboard/`, `videos/`, `report/`, `run.lock`; a fit has `fit.toml` instead
+    of `config.toml`.
     """
 
     path: Path
@@ -43,34 +44,47 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def prepare(cls, path: Path, config: Any) -> Self:
+    def prepare(cls, path: Path, config: Any, *, settings: str = "config.toml") -> Self:
         """A new directory for `config`, a dataclass of settings, or the one where it was running.
 
+        Args:
+            settings: the file that holds them.
+
         Raises:
-            UserError: the directory holds something else; nothing has been changed in it.
+            UserError: the directory holds something else, or a number has no meaning; nothing has
+                been changed in it.
         """
+        refuse_unbounded(config)
         run = cls(path=path)
-        if run.config.is_file():
-            changed = differences(read_settings(run.config, type(config)), config)
-            if changed:
-                raise UserError(
-                    f"{path} belongs to a run with other settings ({'; '.join(changed[:3])}): "
-                    "give the same command to resume it, or another --out to start anew"
-                )
+        if (path / settings).is_file():
+            run._compare(settings, config)
             return run
-        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - UNFINISHED):
+        begun = {PROVENANCE, LOCK, f"{settings}.new"}  # what a start that was cut short leaves
+        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - begun):
             raise UserError(
-                f"{path} exists and is not a run directory (no config.toml): "
+                f"{path} exists and is not a run directory (no {settings}): "
                 "give an empty or new directory as --out"
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "provenance.json").write_text(json.dumps(_provenance(), indent=2))
-            write_toml(config, path / "config.toml.new")
-            (path / "config.toml.new").replace(run.config)  # last, and whole: now it is a run
+            with RunLock(run):
+                if (path / settings).is_file():  # another began in the same moment
+                    run._compare(settings, config)
+                    return run
+                (path / PROVENANCE).write_text(json.dumps(_provenance(), indent=2))
+                write_toml(config, path / f"{settings}.new")
+                (path / f"{settings}.new").replace(path / settings)  # last, and whole
         except OSError as error:
             raise UserError(f"cannot write the run directory {path}: {error.strerror}") from error
         return run
+
+    def _compare(self, settings: str, config: Any) -> None:
+        changed = differences(read_settings(self.path / settings, type(config)), config)
+        if changed:
+            raise UserError(
+                f"{self.path} belongs to a run with other settings ({'; '.join(changed[:3])}): "
+                "give the same command to resume it, or another --out to start anew"
+            )
 
     @classmethod
     def existing(cls, path: Path) -> Self:
@@ -89,7 +103,7 @@ class RunLock:
     """One trainer a directory: `flock` on `run.lock`, which the system frees at any exit."""
 
     def __init__(self, run: RunDir) -> None:
-        self._path = run.path / "run.lock"
+        self._path = run.path / LOCK
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:

@@ -58,6 +58,12 @@ def read_run(run: Run, path: Path) -> None:
     run.window_generator.bit_generator.state = counters["window_generator"]
     labels = {x.seq: x for x in run.store.labels(after=0, as_of=run.watermark)}
     for seq in counters.get("labels", labels):  # older checkpoints: all
+        if seq not in labels:
+            raise UserError(
+                f"checkpoint {path.name} learned from answer {seq}, which is not in "
+                f"{run.directory.path / 'labels.db'}: restore a newer backup of it, or move "
+                f"{path.parent} away to begin at step 0 with the answers that are there"
+            )
         run.bank.add(labels[seq], [run.store.segment(i) for i in labels[seq].segments])
     reset = {
         "reset_step": counters["reset_step"],

@@ -179,9 +179,9 @@ class Run:
         """Is it time to put queries to the rater?"""
         if not self.asks or self.queries_wanted() == 0:
             return False
-        if self.model.fitted:
-            return self.step >= self.next_session
-        return self._enough_to_choose_from()
+        if self.step < self.next_session:
+            return False
+        return self.model.fitted or self._enough_to_choose_from()
 
     def _enough_to_choose_from(self) -> bool:
         """Before the first fit: is there behaviour enough for the first queries?"""

@@ -98,6 +98,9 @@ class RewardConfig:
                 f"model.firm_threshold: got {self.firm_threshold}, wanted two numbers from 0 on, "
                 "rising"
             )
+        for name, most in (("updates_per_label", 1e4), ("pretrain_epochs", 1e6)):
+            if not getattr(self, name) <= most:
+                raise UserError(f"model.{name}: got {getattr(self, name)}, wanted at most {most:g}")
         if self.l2 and not L2_RANGE[0] <= self.l2 <= L2_RANGE[1]:
             raise UserError(f"model.l2: got {self.l2}, wanted 0, or 1e-7 to .1")
         if not self.l2_rate >= 1:

@@ -60,7 +60,7 @@ def test_a_step_tells_the_agent_nothing_about_the_score(task):
         assert terminated.dtype == truncated.dtype == bool
         assert not reward.any()
         assert not terminated.any()
-        assert set(info) <= {"final_obs"}
+        assert set(info) <= {"final_obs", "_final_obs"}
     venv.close()
 
 
@@ -138,6 +138,7 @@ def test_phases_shorten_the_first_episodes_and_those_are_not_scored(task):
         returns += venv.score.true_reward
         assert np.array_equal(truncated, venv.score.episode_end)
         assert ("final_obs" in info) == truncated.any()
+        assert np.array_equal(info.get("_final_obs", np.zeros(4, bool)), truncated)
         for env in np.flatnonzero(truncated):
             assert not np.array_equal(info["final_obs"][env], observation[env])
             others = np.flatnonzero(~truncated)

@@ -41,7 +41,7 @@ def test_the_oracle_prefers_the_larger_sum() -> None:
 def test_exact_ties_are_ties_whatever_the_order_of_the_rewards() -> None:
     """0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ when added up in floating point."""
     assert sum([0.1, 0.2, 0.3]) != sum([0.3, 0.2, 0.1])
-    for name in ("oracle", "mistake", "equal", "crowd", "negated"):
+    for name in ("oracle", "stochastic", "mistake", "equal", "crowd", "negated"):
         oracle = dataclasses.replace(make_oracle(name, seed=0), cannot=0.0)
         for i in range(20):
             assert choice(oracle, [0.1, 0.2, 0.3], [0.3, 0.2, 0.1], step=i) == "tie", name
@@ -57,7 +57,7 @@ def test_negated_is_the_mirror_image(first: list[float], second: list[float]) ->
 def test_stochastic_is_a_sigmoid_of_the_difference_in_spreads() -> None:
     """Difference 1, spread 1: sigmoid(1) = 0.731; half-width at n = 2000: 0.03 (3 sd)."""
     assert share("stochastic", "second", [0.0], [1.0]) == pytest.approx(0.731, abs=0.03)
-    assert share("stochastic", "second", [0.0], [0.0]) == pytest.approx(0.5, abs=0.034)
+    assert share("stochastic", "second", [0.0], [1e-9]) == pytest.approx(0.5, abs=0.034)
 
 
 def test_stochastic_does_not_depend_on_the_scale_of_the_reward() -> None:
@@ -81,6 +81,12 @@ def test_skip_takes_its_factor_once() -> None:
     oracle = make_oracle("skip", seed=0)
     assert choice(oracle, [0.5, 0.5], [0.0, 0.0], MEAN_10) == "skip"
     assert choice(oracle, [0.5, 0.51], [0.0, 0.0], MEAN_10) == "first"
+
+
+def test_nothing_is_poor_while_nothing_is_known() -> None:
+    """A game in which nobody has scored yet."""
+    blank = OracleContext(return_spread=0.0, mean_segment_return=0.0)
+    assert choice(make_oracle("skip", seed=0), [0.0], [0.0], blank) == "tie"
 
 
 def test_equal_takes_its_factor_once() -> None:
@@ -143,7 +149,7 @@ def test_answers_do_not_depend_on_their_order(name: str) -> None:
 def test_the_coins_depend_on_the_seed_and_are_the_same_in_every_version() -> None:
     def answers(seed: int) -> str:
         oracle = make_oracle("stochastic", seed=seed)
-        return "".join(choice(oracle, [0.0], [0.0], step=i)[0] for i in range(16))
+        return "".join(choice(oracle, [0.0], [1e-12], step=i)[0] for i in range(16))
 
     assert answers(0) == "sfsssfsssssfffff"
     assert answers(1) != answers(0)

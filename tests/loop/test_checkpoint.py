@@ -107,6 +107,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     f"{MANIFEST} is missing or unreadable": lambda p: (p / MANIFEST).unlink(),
     f"{MANIFEST} is missing or unreadable ": lambda p: (p / MANIFEST).write_text('{"step": 2'),
     f"{MANIFEST} is missing or unreadable  ": lambda p: (p / MANIFEST).write_text("[]"),
+    f"{MANIFEST} names no files": lambda p: (p / MANIFEST).write_text('{"sha256": {}}'),
     f"{MANIFEST} is missing or unreadable   ": lambda p: (p / MANIFEST).write_text(
         json.dumps({"sha256": ["state.json"]})
     ),
@@ -122,15 +123,27 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
     DAMAGE[what](bad)
     with caplog.at_level(logging.WARNING):
         assert newest_checkpoint(tmp_path) == good
-    assert f"checkpoint {bad.name} is damaged ({what.strip()})" in caplog.text
+    assert f"checkpoint {bad.name} is damaged ({what.strip()}): using the prev" in caplog.text
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_says_so(tmp_path: Path) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for step in (1, 2):
         (write_checkpoint(tmp_path, step, filler("")) / "weights.bin").unlink()
     with pytest.raises(UserError, match=r"every checkpoint in .* is damaged: got 2") as caught:
         newest_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
+    assert caplog.text.count("using the previous one") == 1
+
+
+def test_files_among_checkpoints_are_passed_over(tmp_path: Path) -> None:
+    for name in ("step-notes.txt", ".tmp-notes", ".tmp-old-notes"):
+        (tmp_path / name).write_text("mine")
+    assert newest_checkpoint(tmp_path) is None
+    good = write_checkpoint(tmp_path, 1, filler("one"))
+    assert newest_checkpoint(tmp_path) == good
+    assert (tmp_path / "step-notes.txt").read_text() == "mine"
 
 
 def test_a_damaged_later_checkpoint_does_not_take_the_place_of_a_good_one(

@@ -53,6 +53,16 @@ def test_a_line_torn_by_a_kill_is_cut(torn: str, tmp_path: Path) -> None:
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
+@pytest.mark.parametrize("line", [b"\xff\xfe", b"3", b'{"a": 1}', b'{"step": null}', b"[]"])
+def test_a_damaged_line_costs_no_other(line: bytes, tmp_path: Path) -> None:
+    path = log(tmp_path, 0, (10, {"a": 1.0}), (20, {"a": 2.0}))
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, line, second, b""]))
+    assert steps(path) == [10, 20]
+    log(tmp_path, 20, (30, {"a": 3.0}))
+    assert steps(path) == [10, 20, 30]
+
+
 def test_a_kill_while_trimming_loses_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

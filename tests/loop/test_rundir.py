@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,18 @@ import pytest
 
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
+from prefrl.loop import rundir
 from prefrl.loop.rundir import RunDir, RunLock
 from prefrl.ppo import PPOConfig
 
 CONFIG = TrainConfig(task="prefrl/Dot-v0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Odd:
+    share: float = 0.5
+    count: int = 1
+    points: tuple[tuple[float, float], ...] = ()
 
 
 def everything(path: Path) -> dict[str, bytes]:
@@ -33,6 +42,36 @@ def test_the_same_settings_resume_and_change_nothing(tmp_path: Path) -> None:
     before = everything(run.path)
     assert RunDir.prepare(tmp_path / "run", dataclasses.replace(CONFIG)) == run
     assert everything(run.path) == before
+
+
+def test_of_two_that_begin_in_one_moment_one_is_refused_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, provenance = dataclasses.replace(CONFIG, seed=5), rundir._provenance
+    said: list[str] = []
+
+    def meanwhile() -> dict[str, object]:
+        with monkeypatch.context() as now:
+            now.setattr(rundir, "_provenance", provenance)
+            with pytest.raises(UserError) as caught:
+                RunDir.prepare(tmp_path / "run", other)
+            said.append(str(caught.value))
+        return provenance()
+
+    monkeypatch.setattr(rundir, "_provenance", meanwhile)
+    run = RunDir.prepare(tmp_path / "run", CONFIG)
+    assert "is in use by process" in said[0]
+    assert "seed = 0" in run.config.read_text()
+
+
+def test_numbers_without_meaning_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="share: got inf, wanted a finite number"):
+        RunDir.prepare(tmp_path / "run", Odd(share=math.inf))
+    with pytest.raises(UserError, match="count: got 10000000000000000, wanted at most"):
+        RunDir.prepare(tmp_path / "run", Odd(count=10**16))
+    with pytest.raises(UserError, match="points: got nan"):
+        RunDir.prepare(tmp_path / "run", Odd(points=((0.0, math.nan),)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_empty_directory_is_taken(tmp_path: Path) -> None:

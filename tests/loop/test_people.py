@@ -171,6 +171,24 @@ def ask_first(run: Run) -> None:
     ask(run)
 
 
+def test_who_passes_over_everything_is_asked_again_a_session_later(tmp_path: Path) -> None:
+    settings = people()
+    settings = replace(settings, queries=replace(settings.queries, every=1_920))
+    with running(tmp_path, settings) as run:
+        ask_first(run)
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            for one in desk.take(FIRST):
+                desk.submit(one, Comparison(choice="skip"), None)
+        run.hear_people()
+        assert run.queries_wanted() == run.labels_due()
+        sessions = []
+        for _ in range(3):
+            run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
+            run.step += 640
+            sessions.append(run.session_due())
+        assert sessions == [False, False, True]
+
+
 @pytest.mark.parametrize("keep", [3000, 2])
 def test_an_undone_answer_counts_neither_as_used_nor_as_unfitted(tmp_path: Path, keep: int) -> None:
     model = RewardConfig(dropout=0.0, lr=1e-2, keep=keep)

@@ -83,8 +83,9 @@ def tell(
     marked = about or next(iter(labels), None)
     judged = judge(model, store, [marked]) if model is not None and marked is not None else []
     segments = [store.segment(i) for i in query.segments]
+    by = judged[0].members if judged else None
     clips = [
-        _shown(store, segment, place, marked.reply if marked else None, model)
+        _shown(store, segment, place, marked.reply if marked else None, model, by)
         for place, segment in enumerate(segments)
     ]
     return Story(
@@ -103,13 +104,14 @@ def _shown(
     place: int,
     reply: Reply | None,
     model: RewardModel | None,
+    by: Sequence[int] | None,
 ) -> Shown:
     pictures = store.pictures(segment.id)
     mark, best = _mark(reply, place)
     learned = None
     if model is not None and model.fitted:
         with torch.no_grad():
-            learned = model.score([segment])[0].cpu().numpy()
+            learned = model.score([segment], members=by)[0].cpu().numpy()
     return Shown(
         frames=render_clip(segment.clip) if pictures is None else pictures.frames,
         mark=mark,
@@ -159,6 +161,6 @@ def _said(label: Label) -> str:
 def _thought(judged: Judged) -> str:
     choice = "second" if judged.second > 0.5 else "first"
     sure = max(judged.second, 1 - judged.second)
-    who = "members that never saw this answer; the returns below are of all members"
-    who = who if judged.held_out else "all members, which have seen this answer"
+    never = "members that never saw this answer, as are the returns below"
+    who = never if judged.held_out else "all members, which have seen this answer"
     return f"reward model: {sure:.1%} for the {SIDES[choice]} one ({who})"

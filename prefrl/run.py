@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import logging
 import math
+import shutil
 import sys
 import time
 from contextlib import closing
@@ -47,6 +48,7 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
     Raises:
         UserError: an unknown setting or value; nothing has been created.
         envs.TaskError: an unknown task.
+        KeyboardInterrupt: by Ctrl-C, once all is saved.
     """
     where = Path(out) if out else None
     recipe = frozen_defaults(recipe_for(task), settings.pop("reward_model", None), out=where)
@@ -55,7 +57,11 @@ def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDi
 
 
 def run(config: TrainConfig, *, out: Path) -> RunDir:
-    """Start the run of `config` in `out`, or go on with it; returns when done or stopped."""
+    """Start the run of `config` in `out`, or go on with it, to its end.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: a signal stopped it; all is saved.
+    """
     keep_freed_memory()
     if RunDir(path=out).config.is_file():
         RunDir.prepare(out, config)  # another run's is refused before its models are looked at
@@ -88,17 +94,12 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
                 log.info("%s", _headline(config, out))
                 parts.resume()
                 learn(parts, stop=stop)
-            done = parts.step >= config.steps
-            if done and parts.asks and not parts.model.fitted:
-                log.warning("nobody has answered anything in this run, so nothing was learned")
-            elif done and parts.asks and parts.labels_used < config.labels:
-                log.warning(
-                    "%s of %s labels came: people had not answered the others, or there were too "
-                    "few segments to ask about (queries.per_rollout, queries.pool)",
-                    f"{parts.labels_used:,}",
-                    f"{config.labels:,}",
-                )
-            _conclude(directory, config, done=done)
+                if stop.asked:
+                    _take_leave(directory)
+            _warn_of_missing_labels(parts)
+            if config.video:
+                _film(directory)
+            log.info("report: %s", write_report(directory, films=config.video))
     return directory
 
 
@@ -165,16 +166,35 @@ def _headline(config: TrainConfig, out: Path) -> str:
     return f"{config.task} from {source}, {config.steps:,} steps, seed {config.seed}, in {out}"
 
 
-def _conclude(directory: RunDir, config: TrainConfig, *, done: bool) -> None:
-    """The curves, and once the run is complete the film and the report."""
-    if not done:
-        if read_metrics(directory.metrics):  # or it was stopped before its first rollout
-            log.info("curves: %s", write_learning_curves(directory))
-        log.info("stopped: `prefrl train --resume --out %s` goes on from here", directory.path)
+def _take_leave(directory: RunDir) -> None:
+    """Of a run that was told to stop."""
+    if read_metrics(directory.metrics):  # or it was stopped before its first rollout
+        log.info("curves: %s", write_learning_curves(directory))
+    log.info("stopped: `%s train --resume --out %s` goes on from here", program(), directory.path)
+
+
+def program() -> str:
+    """How this program was called, to be called so again.
+
+    >>> program()
+    'prefrl'
+    """
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "prefrl" and shutil.which("prefrl") is None else "prefrl"
+
+
+def _warn_of_missing_labels(run: Run) -> None:
+    if not run.asks or run.labels_used >= run.config.labels:
         return
-    if config.video:
-        _film(directory)
-    log.info("report: %s", write_report(directory, films=config.video))
+    if not run.model.fitted:
+        log.warning("nobody has answered anything in this run, so nothing was learned")
+        return
+    log.warning(
+        "%s of %s labels came: people had not answered the others, or there were too few "
+        "segments to ask about (queries.per_rollout, queries.pool)",
+        f"{run.labels_used:,}",
+        f"{run.config.labels:,}",
+    )
 
 
 def _film(directory: RunDir) -> None:
@@ -205,6 +225,15 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"{config.num_envs * least}: {config.num_envs} environments of {least} steps"
         )
     rollout = config.num_envs * config.rollout_steps
+    if task.horizon is not None and config.steps < 2 * task.horizon * config.num_envs:
+        log.warning(
+            "true returns will be known of few or no episodes: %s steps are %s in each of %s "
+            "environments, and an episode has %s",
+            f"{config.steps:,}",
+            f"{config.steps // config.num_envs:,}",
+            config.num_envs,
+            f"{task.horizon:,}",
+        )
     between = math.ceil(config.checkpoint_every / rollout) * config.rollout_steps
     if task.horizon is not None and between < 2 * task.horizon:
         log.warning(

@@ -17,6 +17,7 @@ from prefrl.feedback import (
     Viewing,
 )
 from prefrl.final_report import write_report
+from prefrl.loop.mistakes import judge
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import spaces_of
 from prefrl.loop.storyboard import draw
@@ -79,6 +80,22 @@ def test_the_page_shows_the_mistakes_and_links_a_film_of_each(run: RunDir) -> No
     again = re.findall(r'src="(mistakes/[^"]+)"', write_report(run).read_text())
     assert again == films
     assert len(list((run.path / "report" / "mistakes").iterdir())) == len(films)
+
+
+def test_verdict_and_returns_are_of_the_same_members(run: RunDir) -> None:
+    with FeedbackStore.open(run.path) as store:
+        model = RewardModel.load_if_any(run.path)
+        assert model is not None
+        labels = list(store.feedback())
+        judged = judge(model, store, labels)
+        held_out = next(x for x in judged if x.held_out)
+        assert len(held_out.members) < 3
+        story = tell(store, held_out.label.query, model)
+        segments = [store.segment(i) for i in held_out.label.segments]
+        raw = model.segment_returns(segments)
+        wanted = ((raw - model.mean[:, None]) / model.std[:, None])[list(held_out.members)].mean(0)
+    assert [clip.learned.sum() for clip in story.clips] == pytest.approx(wanted.tolist(), rel=1e-4)
+    assert "never saw this answer, as are the returns below" in story.lines[-1]
 
 
 def test_a_mistake_is_told_about_who_made_it(run: RunDir) -> None:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 import prefrl
 from prefrl.loop.state import spaces_of
@@ -120,6 +122,32 @@ def test_a_model_of_other_spaces_or_unfitted_is_refused():
     model.fitted = False
     with pytest.raises(prefrl.UserError, match="never fitted"):
         LearnedRewardVecEnv(dot, model)
+
+
+def test_environments_of_stable_baselines3_are_wrapped_too():
+    dot = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
+    inside = DummyVecEnv([lambda: Monitor(gymnasium.make("Pendulum-v1"))] * 2)
+    venv = LearnedRewardVecEnv(inside, random_model(dot))
+    assert isinstance(venv, VecEnvWrapper)
+    observation = venv.reset().copy()
+    action = np.array([[0.5], [-1.0]], np.float32)
+    reward = venv.step(action)[1]
+    want = venv.model.score_steps(
+        torch.from_numpy(observation)[:, None], torch.from_numpy(action)[:, None]
+    )
+    assert reward == pytest.approx(want[:, 0].numpy(), abs=1e-6)
+    for _ in range(199):
+        infos = venv.step(action)[3]
+    assert all(set(x) == {"terminal_observation", "TimeLimit.truncated"} for x in infos)
+    assert venv.env_is_wrapped(Monitor) == [False, False]
+    agent = PPO("MlpPolicy", venv, n_steps=50, batch_size=50, seed=0, device="cpu")
+    assert moved(agent, 100)
+
+
+def test_a_single_environment_is_refused():
+    dot = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
+    with pytest.raises(prefrl.UserError, match="wanted several environments"):
+        LearnedRewardVecEnv(gymnasium.make("Pendulum-v1"), random_model(dot))
 
 
 def test_later_resets_begin_elsewhere():

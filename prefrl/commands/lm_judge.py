@@ -17,6 +17,7 @@ from prefrl.errors import UserError
 if TYPE_CHECKING:
     from prefrl.language.judge import Judge, LanguageModelBackend, Pair
     from prefrl.language.records import Completion
+    from prefrl.loop.train import Stop
 
 log = logging.getLogger(__name__)
 
@@ -90,31 +91,33 @@ def judge_store(given: JudgeArgs, run: Path) -> None:
     from prefrl.loop.metrics import ProgressLine
     from prefrl.loop.train import Stop
 
-    with FeedbackStore.open(run) as store:
+    with FeedbackStore.open(run) as store, Stop().on_signals() as stop:
         asked, backend, _ = _judge(given)
         todo, outcomes = unjudged(store, asked.name, answered=given.answered), Counter[str]()
         backend.check_room(asked.questions(pairs_of(store, todo)))
         progress = ProgressLine(len(todo), step=0, unit="pairs")
         try:
-            with Stop().on_signals() as stop:
-                for start in range(0, len(todo), given.batch):
-                    if stop.asked:
-                        break
-                    some = todo[start : start + given.batch]
-                    said = judge_queries(store, asked, some, answered=given.answered)
-                    outcomes.update(outcome or "left to others" for outcome in said)
-                    progress.update(start + len(some), {})
+            for start in range(0, len(todo), given.batch):
+                if stop.asked:
+                    break
+                some = todo[start : start + given.batch]
+                said = judge_queries(store, asked, some, answered=given.answered)
+                outcomes.update(outcome or "left to others" for outcome in said)
+                progress.update(start + len(some), {})
         finally:
             progress.close()
-    if not todo:
-        log.info("%s: no comparison that %s has to answer", run, asked.name)
-        return
-    found = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
-    log.info("%s: %s was asked %d comparisons: %s", run, asked.name, len(todo), found or "stopped")
+        if todo:
+            found = ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()))
+            said_of = run, asked.name, len(todo), found or "stopped"
+            log.info("%s: %s was asked %d comparisons: %s", *said_of)
+        else:
+            log.info("%s: no comparison that %s has to answer", run, asked.name)
 
 
 def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
     """All pairs, begun or gone on with."""
+    from prefrl.loop.train import Stop
+
     if out.exists():
         raise UserError(f"{out} exists: give another --out, nothing is overwritten")
     if not out.parent.is_dir():
@@ -124,11 +127,12 @@ def judge_file(given: JudgeArgs, data: Path, out: Path) -> None:
     backend.check_room(asked.questions(pairs))
     inputs = fingerprint([model, asked.constitution, given.mode, given.seed, given.batch, pairs])
     part = out.with_name(f"{out.name}.part")
-    if _judged(asked, pairs, part, inputs, batch=given.batch):
-        _publish(part, out)
-        log.info("%s: %d labels", out, len(pairs))
-    else:
-        log.info("stopped: the same command goes on from %s", part)
+    with Stop().on_signals() as stop:
+        if _judged(asked, pairs, part, inputs, batch=given.batch, stop=stop):
+            _publish(part, out)
+            log.info("%s: %d labels", out, len(pairs))
+        else:
+            log.info("stopped: the same command goes on from %s", part)
 
 
 def _judge(given: JudgeArgs) -> tuple[Judge, LanguageModelBackend, str]:
@@ -180,16 +184,17 @@ def _pairs(data: Path) -> list[Pair]:
     return different
 
 
-def _judged(asked: Judge, pairs: Sequence[Pair], part: Path, inputs: str, *, batch: int) -> bool:
+def _judged(
+    asked: Judge, pairs: Sequence[Pair], part: Path, inputs: str, *, batch: int, stop: Stop
+) -> bool:
     """Append to `part` what is not there yet; False where a signal stopped it."""
     from prefrl.language.data import label_row
     from prefrl.loop.metrics import ProgressLine
-    from prefrl.loop.train import Stop
 
     done = _begun(part, inputs, batch=batch)
     progress = ProgressLine(len(pairs), step=done, unit="pairs")
     try:
-        with part.open("a") as file, Stop().on_signals() as stop:
+        with part.open("a") as file:
             for start in range(done, len(pairs), batch):
                 if stop.asked:
                     return False

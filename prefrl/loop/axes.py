@@ -38,15 +38,20 @@ def save(figure: Figure, path: Path, *, title: str) -> Path:
     return path
 
 
-def style(ax: Axes, *, last: float, unit: str) -> None:
-    """The look of an axis that counts `unit` from 0 to `last`; call it when all is drawn."""
+def style(ax: Axes, *, last: float, unit: str, empty: str = "nothing yet") -> None:
+    """The look of an axis that counts `unit` from 0 to `last`; call it when all is drawn.
+
+    Args:
+        empty: stands where there is nothing to see.
+    """
     plain(ax)
     ax.set_xlim(0, last)
     ax.set_xlabel(unit, fontsize=11)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     if not ax.has_data() or all(len(np.asarray(line.get_xdata())) == 0 for line in ax.lines):
-        ax.text(0.5, 0.5, "nothing yet", transform=ax.transAxes, ha="center", color=GREY)
+        ax.text(0.5, 0.5, empty, transform=ax.transAxes, ha="center", color=GREY)
+        ax.set_yticks([])
 
 
 def plain(ax: Axes) -> None:

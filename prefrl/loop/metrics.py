@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from prefrl.loop.rundir import RunDir
 
 WINDOW = 100  # episodes in a mean
+WIDE = 130  # characters of a terminal with room for a bar
 
 
 class EpisodeStats:
@@ -123,13 +125,13 @@ class ProgressLine:
         self._unit = unit
         console = Console()
         self._quiet = not console.is_terminal
-        wide = [BarColumn(bar_width=24), TimeElapsedColumn()] if console.width >= 100 else []
+        wide = [BarColumn(bar_width=24), TimeElapsedColumn()] if console.width >= WIDE else []
         self._bar = Progress(
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[note]}"),
             *wide,
             TextColumn("ETA"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
             console=console,
             speed_estimate_period=120,
             disable=self._quiet,

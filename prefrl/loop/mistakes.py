@@ -22,8 +22,10 @@ class Judged:
     label: Label
     second: float
     """Probability that the second segment is preferred."""
+    members: tuple[int, ...]
+    """Who says so: those that never saw the answer, or all, where each has seen it."""
     held_out: bool
-    """By members that never saw the answer; else by all, each of which has seen it."""
+    """Did they never see it?"""
 
     @property
     def given(self) -> float:
@@ -68,6 +70,8 @@ def _judge(model: RewardModel, store: FeedbackStore, labels: Sequence[Label]) ->
         judges = np.flatnonzero(counts == 0)
         by = judges if len(judges) else np.arange(len(returns))
         difference = (returns[by, second] - returns[by, first]).mean()
-        probability = preference_probability(difference, error=0.0).item()
-        found.append(Judged(label=label, second=probability, held_out=len(judges) > 0))
+        probability = preference_probability(difference, error=model.config.error).item()
+        members = tuple(by.tolist())
+        seen = len(judges) == 0
+        found.append(Judged(label=label, second=probability, members=members, held_out=not seen))
     return found

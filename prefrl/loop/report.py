@@ -36,6 +36,7 @@ from prefrl.loop.axes import (
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
 
+EPISODES = 10  # a mean of fewer is not drawn, if more came
 LAYOUT: Any = [["true"] * 3 + ["learned"] * 3, ["labels"] * 2 + ["fit"] * 2 + ["speed"] * 2]
 
 
@@ -75,8 +76,9 @@ def write_learning_curves(run: RunDir) -> Path:
     _draw_labels(axes["labels"], rows, config)
     _draw_fit(axes["fit"], rows)
     _draw_speed(axes["speed"], rows)
-    for ax in axes.values():
-        style(ax, last=max(rows[-1]["step"], 1), unit="agent steps")
+    for name, ax in axes.items():
+        empty = "no whole episode yet" if name == "true" else "nothing yet"
+        style(ax, last=max(rows[-1]["step"], 1), unit="agent steps", empty=empty)
     return save(figure, run.path / "report" / "learning.png", title=_title(config))
 
 
@@ -109,7 +111,9 @@ def _read(run: RunDir) -> tuple[TrainConfig, list[Row]]:
 
 
 def _draw_true_return(ax: Axes, rows: Sequence[Row]) -> None:
-    ax.plot(*series(rows, "episode/true_return"), color=BLUE, lw=2.2)
+    enough = min(EPISODES, newest(rows, "episode/count", 0.0))
+    known = [row for row in rows if row.get("episode/count", 0.0) >= enough]
+    ax.plot(*series(known, "episode/true_return"), color=BLUE, lw=2.2)
     ax.set_title("True return (hidden from the agent)")
     ax.set_ylabel("mean of the last 100 episodes")
 
@@ -119,7 +123,7 @@ def _draw_learned_reward(ax: Axes, rows: Sequence[Row], config: TrainConfig) -> 
     steps, values = series(rows, "reward/learned_mean" if learned else "reward/true_mean")
     ax.plot(steps, values, color=ORANGE, lw=0.8, alpha=0.3)
     ax.plot(steps, smooth(values), color=ORANGE, lw=2.2)
-    ax.set_title("Learned return (what the policy learns from)" if learned else "Training reward")
+    ax.set_title("Learned reward (what the policy learns from)" if learned else "Training reward")
     ax.set_ylabel("learned reward a step" if learned else "true reward a step")
 
 

@@ -375,7 +375,11 @@ class Run:
 
 def spaces_of(venv: Any) -> Spaces:
     """The shapes of the reward network for an environment."""
-    observation, action = venv.single_observation_space, venv.single_action_space
+    return spaces_for(venv.single_observation_space, venv.single_action_space)
+
+
+def spaces_for(observation: Any, action: Any) -> Spaces:
+    """The same for the spaces of one of its sub-environments."""
     pixels = len(observation.shape) == 3
     shape = observation.shape
     discrete = not hasattr(action, "low")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
 
             ask(run)
             wait_for_people(run, stop, progress)
-            figures = fit(run)
+            figures = fit(run, progress)
             clock.lap("feedback")
 
             rollout, rewards = add_rewards(experience, run.terms)
@@ -110,10 +111,11 @@ def wait_for_people(run: Run, stop: Stop, progress: ProgressLine) -> None:
         run.hear_people()
 
 
-def fit(run: Run) -> dict[str, float]:
+def fit(run: Run, progress: ProgressLine) -> dict[str, float]:
     """Step 3, when there are new labels."""
     if not run.fit_due:
         return {}
+    progress.wait(f"fitting the reward model to {run.labels_used:,} labels")
     figures = run.fitter.fit(run.fit_steps(run.unfitted, first=not run.model.fitted))
     run.unfitted = 0
     figures |= run.fitter.holdout(HOLDOUT_LABELS)
@@ -134,14 +136,24 @@ def reward_fidelity(run: Run, true_reward: np.ndarray, learned: np.ndarray) -> d
 
 
 class Stop:
-    """Set by the first SIGINT, SIGTERM or SIGUSR1; the loop then checkpoints and returns."""
+    """Set by the first SIGINT, SIGTERM or SIGUSR1; what is under way then saves and returns."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._signal: int | None = None
 
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:
-        """Listen while inside; a second SIGINT interrupts at once."""
+        """Listen while inside; a second SIGINT interrupts at once.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: at the end, when all is saved: whoever waits for the
+                program learns that it did not come to its own end. Other threads than the main one
+                cannot listen.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
         watched = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
         before = {number: signal.signal(number, self._ask) for number in watched}
         try:
@@ -149,11 +161,15 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._signal is not None:
+            raise SystemExit(128 + self._signal)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self._signal = True, number
         log.warning("stopping: saving a checkpoint first (Ctrl-C stops at once)")
 
 

@@ -181,26 +181,33 @@ class RewardModel:
         chunks = zip(observation.split(size), action.split(size), strict=True)
         return torch.cat([self.network(o, a) for o, a in chunks], dim=1)
 
-    def score_steps(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Learned reward of [B, T, *obs], [B, T, *act] -> [B, T]."""
+    def score_steps(
+        self, observation: Tensor, action: Tensor, *, members: Sequence[int] | None = None
+    ) -> Tensor:
+        """Learned reward of [B, T, *obs], [B, T, *act] -> [B, T].
+
+        Args:
+            members: the mean is of these; None: of all.
+        """
         B, T = observation.shape[:2]
         if not self.fitted:
             return torch.zeros((B, T), device=self.device)
-        reward = self._normalised(self.members(observation.flatten(0, 1), action.flatten(0, 1)))
+        raw = self.members(observation.flatten(0, 1), action.flatten(0, 1))
+        reward = self._normalised(raw, members)
         if self.config.firm_threshold[1]:
             reward = firm(reward - self.median, *self.config.firm_threshold)
         return self.scale * reward.view(B, T)
 
-    def _normalised(self, raw: Tensor) -> Tensor:
+    def _normalised(self, raw: Tensor, members: Sequence[int] | None = None) -> Tensor:
         """[E, n] raw outputs -> [n] the mean of the members' own normalised ones."""
         normalised = (raw - self.mean[:, None]) / self.std[:, None]
         if self.config.clip is not None:
             normalised = normalised.clamp(-self.config.clip, self.config.clip)
-        return normalised.mean(0)
+        return (normalised if members is None else normalised[list(members)]).mean(0)
 
-    def score(self, segments: Sequence[Segment]) -> Tensor:
-        """Learned reward of segments of one length: [B, T]."""
-        return self.score_steps(*self._tensors(segments))
+    def score(self, segments: Sequence[Segment], *, members: Sequence[int] | None = None) -> Tensor:
+        """Learned reward of segments of one length, by all members or by some: [B, T]."""
+        return self.score_steps(*self._tensors(segments), members=members)
 
     def segment_returns(self, segments: Sequence[Segment], *, stride: int = 1) -> Tensor:
         """Raw return of each segment under each member: [E, B], for likelihoods.

@@ -85,7 +85,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(
         return advance(fit)
 
     monkeypatch.setattr(Fit, "advance", stop)
-    run(lm_sft, SFT, "--out", tmp_path / "again")
+    with pytest.raises(SystemExit) as left:
+        run(lm_sft, SFT, "--out", tmp_path / "again")
+    assert left.value.code == 128 + signal.SIGTERM
     monkeypatch.undo()
     assert [row["step"] for row in read_metrics(tmp_path / "again" / "metrics.jsonl")] == [0, 1, 2]
     assert not (tmp_path / "again" / "model").exists()
@@ -191,7 +193,8 @@ def stopped_after(steps: int, monkeypatch: pytest.MonkeyPatch, command, *about: 
 
     with monkeypatch.context() as patch:
         patch.setattr(Fit, "advance", stop)
-        run(command, *about)
+        with pytest.raises(SystemExit):
+            run(command, *about)
 
 
 def tensors(out: Path) -> dict[str, torch.Tensor]:

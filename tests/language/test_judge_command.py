@@ -73,6 +73,12 @@ def test_a_stopped_judge_goes_on_to_the_same_bytes(
     room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(room, "--batch", "2", out="whole.jsonl") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Judge, "probs", stopping_after(1))
+        with pytest.raises(SystemExit, match="143"):
+            run(room, "--batch", "2")
+    assert "stopped: the same command goes on from" in capsys.readouterr().err
+    (room / "labels.jsonl.part").unlink()
     labels, asked = Judge.labels, []
 
     def interrupted(of: Judge, pairs: list[Pair]) -> list[TextLabel]:
@@ -115,7 +121,8 @@ def test_a_store_is_judged_and_goes_on_where_it_stopped(
         store.submit_many([person])
         with monkeypatch.context() as patch:
             patch.setattr(Judge, "probs", stopping_after(1))
-            assert main(command) == 0
+            with pytest.raises(SystemExit, match="143"):
+                main(command)
         assert len(store.labels(after=0)) == 2
         assert main(command) == 0
         assert main([*command, "--answered"]) == 0

@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from prefrl.loop.metrics import EpisodeStats, MetricsLog, read_metrics
+from prefrl.loop.metrics import EpisodeStats, MetricsLog, ProgressLine, read_metrics
 from prefrl.loop.rundir import RunDir
 
 
@@ -51,6 +52,27 @@ def test_a_line_torn_by_a_kill_is_cut(torn: str, tmp_path: Path) -> None:
     log(tmp_path, 100, (30, {"a": 3.0}))
     assert steps(path) == [10, 20, 30]
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("columns", [80, 100, 129, 130, 200])
+def test_the_time_left_is_seen_on_every_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    line = ProgressLine(2_500_608, step=0)
+    figures = {
+        "time/steps_per_second": 1234.0, "episode/true_return": -20.4, "feedback/labels": 1400.0,
+        "reward/holdout_accuracy": 1.0,
+    }  # fmt: skip
+    for step in (100_000, 1_234_944):
+        line.update(step, figures)
+    line.close()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
+    last = next(x for x in reversed(re.split(r"[\r\n]", shown)) if "%" in x)
+    assert re.search(r"ETA +[\d:-]+", last)
+    assert "1,234,944 steps" in last
+    assert len(last) <= columns
 
 
 @pytest.mark.parametrize("line", [b"\xff\xfe", b"3", b'{"a": 1}', b'{"step": null}', b"[]"])

@@ -1,5 +1,6 @@
 """The most certain mistakes, by hand."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,13 @@ def model(returns: dict[str, tuple[float, float]], *, fitted: bool = True) -> Si
     def segment_returns(segments: list) -> torch.Tensor:
         return torch.tensor([returns[s.id] for s in segments]).T
 
-    return SimpleNamespace(fitted=fitted, segment_returns=segment_returns)
+    config = SimpleNamespace(error=0.1)
+    return SimpleNamespace(fitted=fitted, segment_returns=segment_returns, config=config)
+
+
+def believed(difference: float) -> float:
+    """Probability of the better one: a tenth of all answers is taken to be chance."""
+    return 0.9 / (1 + math.exp(-difference)) + 0.05
 
 
 @pytest.fixture
@@ -40,7 +47,8 @@ def test_each_answer_is_judged_by_members_that_never_saw_it(store: FeedbackStore
         counts = bootstrap_counts(one.label.query.id, MEMBERS)
         by = [m for m in range(MEMBERS) if counts[m] == 0] or [0, 1]
         mean = torch.tensor([second[m] - first[m] for m in by]).mean()
-        assert one.second == pytest.approx(float(mean.sigmoid()), abs=1e-6)
+        assert one.second == pytest.approx(believed(float(mean)), abs=1e-6)
+        assert one.members == tuple(by)
         assert one.held_out == (counts == 0).any()
         kinds.add(len(by))
     assert kinds == {1, 2}
@@ -60,7 +68,7 @@ def test_the_surest_mistakes_come_first_and_only_held_out_ones(store: FeedbackSt
     assert not all(held_out)
     found = certain_mistakes(model(table), store, labels, count=3)  # type: ignore[arg-type]
     assert [x.label.seq for x in found] == [labels[n].seq for n in wanted[:3]]
-    assert found[0].given == pytest.approx(float(torch.tensor(-0.1 * wanted[0]).sigmoid()))
+    assert found[0].given == pytest.approx(believed(-0.1 * wanted[0]))
 
 
 def test_a_model_that_was_never_fitted_makes_no_mistakes(store: FeedbackStore) -> None:

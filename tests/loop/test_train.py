@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 
 import prefrl.run
 from envs import ScoreStep, make_vec, registry
+from prefrl.agents import Collector
 from prefrl.config import EnvConfig, TrainConfig
 from prefrl.errors import UserError
 from prefrl.feedback import Answer, Comparison, FeedbackStore
@@ -155,6 +157,40 @@ def test_a_complete_run_can_be_interrupted_while_it_draws(
     with pytest.raises(KeyboardInterrupt):
         prefrl.run.run(config(labels=0, steps=1_280, video=False), out=tmp_path / "run")
     assert newest_checkpoint(tmp_path / "run" / "checkpoints").name.endswith("1280")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt),
+                                               (signal.SIGTERM, SystemExit)])  # fmt: skip
+def test_a_run_that_a_signal_stops_saves_says_so_and_passes_it_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+    error: type[BaseException],
+) -> None:
+    collect = Collector.collect
+
+    def stopped(of: Collector, steps: int) -> Any:
+        os.kill(os.getpid(), number)
+        return collect(of, steps)
+
+    settings = config(labels=0, steps=2_560, video=False)
+    monkeypatch.setattr(Collector, "collect", stopped)
+    with caplog.at_level("INFO"), pytest.raises(error) as caught:
+        prefrl.run.run(settings, out=tmp_path / "run")
+    monkeypatch.setattr(Collector, "collect", collect)
+    assert getattr(caught.value, "code", 143) == 143
+    assert "train --resume --out" in caplog.text
+    assert newest_checkpoint(tmp_path / "run" / "checkpoints").name.endswith("0640")  # type: ignore[union-attr]
+    done = prefrl.run.run(settings, out=tmp_path / "run")
+    assert (done.path / "report" / "index.html").is_file()
+
+
+def test_a_run_in_another_thread_hears_no_signals(tmp_path: Path) -> None:
+    settings = config(labels=0, steps=640, video=False)
+    with ThreadPoolExecutor(1) as worker:
+        done = worker.submit(prefrl.run.run, settings, out=tmp_path / "run").result()
+    assert (done.path / "report" / "index.html").is_file()
 
 
 def test_a_run_that_cannot_begin_closes_its_environments(

@@ -4,11 +4,12 @@ import math
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from prefrl.config import TrainConfig, write_toml
 from prefrl.errors import UserError
 from prefrl.loop.axes import smooth
-from prefrl.loop.report import summarise, write_learning_curves
+from prefrl.loop.report import _draw_true_return, summarise, write_learning_curves
 from prefrl.loop.rundir import RunDir
 
 
@@ -35,6 +36,21 @@ def test_curves_are_a_readable_picture(tmp_path):
     assert picture.shape[0] > 800
     assert picture.shape[1] > 1200
     assert [p.name for p in path.parent.iterdir()] == ["learning.png"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "drawn"), [((1, 9, 10, 12), [30, 40]), ((1, 9), [10, 20]), ((0, 0), [])]
+)
+def test_a_mean_of_few_episodes_is_drawn_only_where_no_more_came(counts, drawn):
+    rows = [
+        {"step": 10 * (i + 1), "episode/count": float(n), "episode/true_return": -5.0}
+        if n
+        else {"step": 10 * (i + 1)}
+        for i, n in enumerate(counts)
+    ]
+    ax = Figure().subplots()
+    _draw_true_return(ax, rows)
+    assert ax.lines[0].get_xdata().tolist() == drawn
 
 
 @pytest.mark.parametrize("reward", ["learned", "true"])

@@ -113,7 +113,9 @@ def _read(run: RunDir) -> tuple[TrainConfig, list[Row]]:
 def _draw_true_return(ax: Axes, rows: Sequence[Row]) -> None:
     many = newest(rows, "episode/count", 0.0) >= EPISODES
     known = [row for row in rows if row.get("episode/count", 0.0) >= EPISODES] if many else rows
-    ax.plot(*series(known, "episode/true_return"), color=BLUE, lw=2.2)
+    steps, values = series(known, "episode/true_return")
+    alone = "o" if len(steps) == 1 else None  # no line would be seen
+    ax.plot(steps, values, color=BLUE, lw=2.2, marker=alone)
     ax.set_title("True return (hidden from the agent)")
     ax.set_ylabel("mean of the last 100 episodes")
 

@@ -137,11 +137,12 @@ def test_no_labels_teach_nothing(tmp_path: Path) -> None:
         assert not run.recorder.pool  # nor is anything kept for those who ask nothing
 
 
-def test_a_baseline_needs_no_room_for_segments_and_says_nothing_of_a_reward_model(
-    tmp_path: Path,
+@pytest.mark.parametrize("nobody", [{"reward": "true"}, {"labels": 0}])
+def test_who_asks_nobody_needs_no_room_for_segments_and_says_nothing_of_a_reward_model(
+    tmp_path: Path, nobody: dict[str, Any]
 ) -> None:
     for steps in (5, 40):  # a segment has 10
-        settings = config(reward="true", rollout_steps=steps, steps=1_280, video=False)
+        settings = config(**nobody, rollout_steps=steps, steps=1_280, video=False)
         out = prefrl.run.run(settings, out=tmp_path / str(steps))
         assert not any("correlation" in k for row in read_metrics(out.metrics) for k in row)
 

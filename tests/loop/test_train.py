@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import prefrl.film
 import prefrl.run
 from envs import ScoreStep, make_vec, registry
 from prefrl.agents import Collector
@@ -192,6 +193,27 @@ def test_a_run_in_another_thread_hears_no_signals(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as worker:
         done = worker.submit(prefrl.run.run, settings, out=tmp_path / "run").result()
     assert (done.path / "report" / "index.html").is_file()
+
+
+def test_emulators_get_the_threads_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(prefrl.run, "make_vec", lambda *_, **about: given.update(about))
+    with pytest.raises(AttributeError):  # there is no environment
+        prefrl.run.run(config(threads=3), out=tmp_path / "run")
+    assert given["threads"] == 3
+
+
+def test_a_player_without_a_policy_closes_its_environments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = make_vec(DOT, num_envs=1, seed=0)
+    monkeypatch.setattr(prefrl.film, "make_vec", lambda *_, **__: venv)
+    begun = RunDir.prepare(tmp_path / "run", config())
+    with pytest.raises(UserError, match="no checkpoint"):
+        prefrl.film.open_player(begun, num_envs=1, seed=0, greedy=False)
+    assert venv.closed
 
 
 def test_a_run_that_cannot_begin_closes_its_environments(

@@ -44,10 +44,10 @@ def make_vec(
 ) -> HiddenScoreVectorEnv:
     """`num_envs` environments of a task, with the score hidden.
 
-    `reset()` without a seed begins the same future each time: `reset(seed=...)` another one.
+    `reset()` always begins the same episodes, `reset(seed=...)` others.
 
     Args:
-        threads: at most so many for emulators; 0: one for each core. Robots step in one.
+        threads: emulator threads, at most; 0: one for each core. Robots have no use for them.
         options: Atari takes `sticky`, `noop_max` and `actions`, robots `horizon`.
     """
     found = find_task(task)

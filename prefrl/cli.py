@@ -37,7 +37,12 @@ COMMANDS = {
     "lm": "language models: sft, reward, ppo, online, dpo, best-of-n, generate, judge, eval",
 }
 USER, INTERRUPTED, PIPE = 2, 130, 141
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torch's words
+OUT_OF_MEMORY = (  # the words of torch, and of the system
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+)
 STORAGE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -127,15 +132,13 @@ def memory_trouble(error: BaseException) -> str | None:
     """One line when there is not memory enough, else None.
 
     >>> memory_trouble(MemoryError("Unable to allocate 7.3 TiB"))
-    'not enough memory (Unable to allocate 7.3 TiB): ask for less, of environments, steps a ...'
+    'not enough memory (Unable to allocate 7.3 TiB): ask for fewer environments, or smaller ...'
     """
     text = str(error).splitlines()[0] if str(error) else ""
     if not isinstance(error, MemoryError) and not any(sign in text for sign in OUT_OF_MEMORY):
         return None
-    return (
-        f"not enough memory ({text[:120]}): ask for less, of environments, steps a rollout or a "
-        "segment, members, or width of the networks"
-    )
+    said = f" ({text})" if text else ""
+    return f"not enough memory{said}: ask for fewer environments, or smaller batches or networks"
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:

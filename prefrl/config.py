@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from prefrl.agents.policy import PolicyConfig
-from prefrl.errors import UserError, nearest, plain_toml, refuse_idle
+from prefrl.errors import UserError, nearest, plain_toml
 from prefrl.ppo import PPOConfig
 from prefrl.rewards import RewardConfig
 
@@ -171,12 +171,6 @@ class TrainConfig:
                 raise UserError(f"{name}: got {getattr(self, name)}, wanted 1 or more")
         if self.num_envs > MOST_ENVS:
             raise UserError(f"num_envs: got {self.num_envs}, wanted at most {MOST_ENVS:,}")
-        refuse_idle(
-            "reward_model_sha256",
-            self.reward_model_sha256 if self.reward_model is None else None,
-            None,
-            beside="no reward_model",
-        )
         if self.queries.need > 1 and self.rater != "human":
             raise UserError(
                 f"queries.need: got {self.queries.need}, with the rater {self.rater}; "
@@ -186,15 +180,6 @@ class TrainConfig:
             raise UserError(
                 f"queries.segments: got 1, with the rater {self.rater}; "
                 "wanted 2 or more, or people: --rater human"
-            )
-        if self.reward == "true" and self.rater == "human":
-            raise UserError(
-                "rater: got human, with reward true: nobody would be asked; wanted reward learned"
-            )
-        if self.schedule == "strict" and self.rater != "human":
-            raise UserError(
-                f"schedule: got strict, with the rater {self.rater}, who answers at once; wanted "
-                "async, or people: --rater human"
             )
         strategy, members = self.queries.strategy, self.model.members
         if strategy != "uniform" and members < 2:

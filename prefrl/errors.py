@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import shutil
+import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
@@ -40,6 +42,18 @@ def refuse_idle(name: str, given: object, default: object, *, beside: str) -> No
             refuse_idle(f"{name}.{one.name}", *inside, beside=beside)
     elif given != default:
         raise UserError(f"{name}: got {given}, with {beside}: it has no effect")
+
+
+def program() -> str:
+    """How this program is called: as it was, where `prefrl` alone would not be found.
+
+    >>> program()
+    'prefrl'
+    """
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py" and called.parent.name == "prefrl":
+        return "python -m prefrl"
+    return str(called) if called.name == "prefrl" and not shutil.which("prefrl") else "prefrl"
 
 
 def plain_toml(path: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def record(player: Player, path: Path, *, seconds: float | None = None) -> Path:
 
 
 def frame_stride(task: Task) -> int:
-    """Every so many steps of a film one is drawn."""
+    """One step in so many is drawn."""
     return math.ceil(task.fps / MAX_FPS)
 
 

@@ -60,6 +60,7 @@ def fit(
 
     Raises:
         UserError: no run, no answers, or `out` holds something else; nothing was created.
+        KeyboardInterrupt, SystemExit: a signal stopped it; what is fitted is saved.
     """
     source = RunDir.existing(Path(run))
     config = read_toml(source.config)
@@ -119,7 +120,9 @@ def _fit(
         done = parts.go_on(directory, stop)
         log.info("%s", _words(parts.figures()))
         log.info("picture: %s", write_fit_picture(parts, directory))
-        if not done:
+        if done:
+            stop.complete()
+        else:
             log.info("stopped: the same command with --out %s goes on from here", out)
     return parts.model
 

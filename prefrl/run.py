@@ -6,7 +6,6 @@ import ctypes
 import dataclasses
 import logging
 import math
-import shutil
 import sys
 import time
 from contextlib import closing
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from envs import MAX_CLIP_STEPS, Task, find_task, make_vec
+from prefrl.agents.policy import refuse_unread
 from prefrl.config import TrainConfig, from_dict, to_dict
-from prefrl.errors import UserError
+from prefrl.errors import UserError, program, refuse_idle
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
 from prefrl.final_report import write_report
@@ -28,7 +28,7 @@ from prefrl.loop.rundir import RunDir, RunLock
 from prefrl.loop.state import Run, spaces_of
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
-from prefrl.rewards import check_stride
+from prefrl.rewards import Spaces, check_stride
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,8 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
         KeyboardInterrupt, SystemExit: a signal stopped it; all is saved.
     """
     keep_freed_memory()
-    if RunDir(path=out).config.is_file():
+    begun = RunDir(path=out).config.is_file()
+    if begun:
         RunDir.prepare(out, config)  # another run's is refused before its models are looked at
     else:
         _check_points(config)
@@ -74,10 +75,12 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     about = {"num_envs": config.num_envs, "seed": config.seed, "threads": config.threads}
     with closing(make_vec(config.task, **about, **config.env.options())) as venv:
         _check(config, venv.task)
-        model = frozen_model(config, RunDir(path=out), spaces=spaces_of(venv), device=device)
+        spaces = spaces_of(venv)
+        model = frozen_model(config, RunDir(path=out), spaces=spaces, device=device)
+        if not begun:
+            _refuse_idle(config, spaces)
         directory = RunDir.prepare(out, config)
         with RunLock(directory):
-            RunDir.prepare(out, config)  # again: a run that began in the same moment may have it
             with _store(directory, config) as store, Stop().on_signals() as stop:
                 if rater is None:
                     store.set_instructions(instructions(find_task(config.task)))
@@ -173,27 +176,20 @@ def _take_leave(directory: RunDir) -> None:
     log.info("stopped: `%s train --resume --out %s` goes on from here", program(), directory.path)
 
 
-def program() -> str:
-    """How this program was called, to be called so again.
-
-    >>> program()
-    'prefrl'
-    """
-    called = Path(sys.argv[0])
-    return str(called) if called.name == "prefrl" and shutil.which("prefrl") is None else "prefrl"
-
-
 def _warn_of_missing_labels(run: Run) -> None:
     if not run.asks or run.labels_used >= run.config.labels:
         return
-    if not run.model.fitted:
+    if run.labels_used == 0:
         log.warning("nobody has answered anything in this run, so nothing was learned")
         return
+    why = "people had not answered the others" if run.rater is None else "others were passed over"
     log.warning(
-        "%s of %s labels came: people had not answered the others, or there were too few "
-        "segments to ask about (queries.per_rollout, queries.pool)",
+        "%s of %s labels came: %s, or there were too few segments to ask about "
+        "(queries.per_rollout, queries.pool)%s",
         f"{run.labels_used:,}",
         f"{run.config.labels:,}",
+        why,
+        "" if run.model.fitted else "; the first labels were not complete, so nothing was learned",
     )
 
 
@@ -242,6 +238,22 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"{config.checkpoint_every:,}",
             f"{task.horizon:,}",
         )
+
+
+def _refuse_idle(config: TrainConfig, spaces: Spaces) -> None:
+    """Settings that would do nothing; runs that were begun with such go on."""
+    refuse_unread(config.policy, pixels=spaces.kind == "pixels", discrete=spaces.discrete)
+    if config.rater != "human":
+        beside = f"the rater {config.rater}, who answers at once"
+        refuse_idle("schedule", config.schedule, "async", beside=beside)
+    elif not config.asks:
+        raise UserError(
+            f"rater: got human, with reward {config.reward} and {config.labels} labels: nobody "
+            "would be asked anything"
+        )
+    if config.reward_model is None:
+        sha256 = config.reward_model_sha256
+        refuse_idle("reward_model_sha256", sha256, None, beside="no reward_model")
 
 
 def _check_segments(config: TrainConfig, task: Task, length: int) -> None:

@@ -13,8 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecNormalize,
+    unwrap_vec_wrapper,
+)
 
 from prefrl.errors import UserError
 from prefrl.loop.state import spaces_for
@@ -51,6 +57,19 @@ class LearnedRewardVecEnv(VecEnvWrapper):
                 "prefrl.make_vec, gymnasium.make_vec, or stable-baselines3's DummyVecEnv"
             )
         venv = env if isinstance(env, VecEnv) else GymnasiumVecEnv(env, phases=phases)
+        if not isinstance(venv.observation_space, Box) or not isinstance(
+            venv.action_space, Box | Discrete
+        ):
+            raise UserError(
+                f"env: got observations {venv.observation_space} and actions {venv.action_space}, "
+                "wanted a Box, and a Box or Discrete"
+            )
+        normalises = unwrap_vec_wrapper(venv, VecNormalize)
+        if normalises is not None and normalises.norm_obs:
+            raise UserError(
+                "env: got a VecNormalize, whose observations the reward model was not fitted to; "
+                "wanted it around this wrapper"
+            )
         wanted, got = spaces_for(venv.observation_space, venv.action_space), model.spaces
         if wanted != got:
             raise UserError(f"the reward model reads {got}, but the environment gives {wanted}")
@@ -142,7 +161,7 @@ class GymnasiumVecEnv(VecEnv):
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of this wrapper: sub-environments have none of their own."""
+        """An attribute of this adapter: sub-environments have none of their own."""
         return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:

@@ -93,6 +93,12 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--seed", "9" * 20], "wanted at most 1000000000000000"),
         (["train", "prefrl/Dot-v0", "--num-envs", "100000"], "got 100000, wanted at most 65,536"),
         (["train", "prefrl/Dot-v0", "--zzzzz"], "nothing is called like it; see `prefrl train"),
+        (["train", "prefrl/Dot-v0", "--policy.trunk", "small"], "policy.trunk: got small, with st"),
+        (["train", "prefrl/Dot-v0", "--schedule", "strict"], "with the rater oracle, who answers"),
+        (
+            ["train", "prefrl/Dot-v0", "--reward", "true", "--rater", "human"],
+            "rater: got human, with reward true and 200 labels: nobody would be asked anything",
+        ),
         (
             ["train", "prefrl/Dot-v0", "--reward-model-sha256", "ab"],
             "reward_model_sha256: got ab, with no reward_model: it has no effect",
@@ -256,7 +262,7 @@ def test_a_directory_that_is_no_run_is_refused(nowhere, capsys):
     (nowhere / "mine").mkdir()
     (nowhere / "mine" / "thesis.tex").write_text("years of work")
     said = complaint(["train", *SMALL, "--out", "mine"], capsys)
-    assert "mine exists and is not a run directory" in said
+    assert "mine exists and holds something else (no config.toml)" in said
     assert [path.name for path in (nowhere / "mine").iterdir()] == ["thesis.tex"]
 
 
@@ -289,6 +295,15 @@ def test_an_older_backup_of_the_answers_is_refused(finished, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()[-1]
     assert "learned from answer 1, which is not in" in said
     assert "to begin at step 0" in said
+
+
+def test_a_run_with_settings_that_do_nothing_goes_on(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    begun = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(begun.replace('schedule = "async"', 'schedule = "strict"'))
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert main(["report", str(run), "--no-films"]) == 0
 
 
 def test_labels_that_did_not_come_are_said(nowhere, capsys):

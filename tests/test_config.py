@@ -46,15 +46,6 @@ def test_none_survives_too(tmp_path):
         ({"queries": {"stale_after": -5}}, "queries.stale_after: got -5, wanted 1 or more"),
         ({"policy": {"widths": [8, 0]}}, "policy.widths: got (8, 0), wanted each 1 or more"),
         ({"policy": {"log_std": math.inf}}, "policy.log_std: got inf, wanted a number"),
-        (
-            {"reward": "true", "rater": "human"},
-            "rater: got human, with reward true: nobody would be asked; wanted reward learned",
-        ),
-        (
-            {"schedule": "strict"},
-            "schedule: got strict, with the rater oracle, who answers at once; wanted async, or "
-            "people: --rater human",
-        ),
     ],
 )
 def test_what_is_wrong_is_named(data, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
 
 import prefrl
 from prefrl.loop.state import spaces_of
@@ -148,6 +148,16 @@ def test_a_single_environment_is_refused():
     dot = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
     with pytest.raises(prefrl.UserError, match="wanted several environments"):
         LearnedRewardVecEnv(gymnasium.make("Pendulum-v1"), random_model(dot))
+
+
+def test_other_spaces_and_changed_observations_are_refused():
+    dot = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
+    inside = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")])
+    with pytest.raises(prefrl.UserError, match="got a VecNormalize"):
+        LearnedRewardVecEnv(VecNormalize(inside), random_model(dot))
+    inside.observation_space = gymnasium.spaces.Dict({"x": inside.observation_space})
+    with pytest.raises(prefrl.UserError, match="env: got observations Dict"):
+        LearnedRewardVecEnv(inside, random_model(dot))
 
 
 def test_later_resets_begin_elsewhere():

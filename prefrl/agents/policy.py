@@ -260,10 +260,9 @@ def make_policy(
         generator: draws the initial weights; on the CPU.
 
     Raises:
-        UserError: other spaces, pixels with continuous actions, or settings without effect here.
+        UserError: other spaces, or pixels with continuous actions.
     """
     box, action = _readable(observation, action)
-    _refuse_unread(config, pixels=len(box.shape) == 3, action=action)
     if isinstance(action, Discrete):
         dtype = compute_dtype(config.precision, device)
         policy: ControlPolicy = CategoricalPolicy(
@@ -289,10 +288,14 @@ def _readable(observation: gymnasium.Space, action: gymnasium.Space) -> tuple[Bo
     return observation, action
 
 
-def _refuse_unread(config: PolicyConfig, *, pixels: bool, action: gymnasium.Space) -> None:
-    """Refuse what this policy would not read."""
+def refuse_unread(config: PolicyConfig, *, pixels: bool, discrete: bool) -> None:
+    """Refuse settings that the policy for such observations and actions would not read.
+
+    Raises:
+        UserError: there is one.
+    """
     unread = {"trunk": "states"} if not pixels else dict.fromkeys(STATES_ONLY, "pixels")
-    if isinstance(action, Discrete):
+    if discrete:
         unread["log_std"] = "discrete actions"
     for name, beside in unread.items():
         given, default = getattr(config, name), getattr(PolicyConfig(), name)

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,10 +92,12 @@ def judge_store(given: JudgeArgs, run: Path) -> None:
     from prefrl.loop.metrics import ProgressLine
     from prefrl.loop.train import Stop
 
-    with FeedbackStore.open(run) as store, Stop().on_signals() as stop:
+    with ExitStack() as inside:
+        store = inside.enter_context(FeedbackStore.open(run))
         asked, backend, _ = _judge(given)
         todo, outcomes = unjudged(store, asked.name, answered=given.answered), Counter[str]()
         backend.check_room(asked.questions(pairs_of(store, todo)))
+        stop = inside.enter_context(Stop().on_signals())
         progress = ProgressLine(len(todo), step=0, unit="pairs")
         try:
             for start in range(0, len(todo), given.batch):

@@ -235,6 +235,8 @@ class Online:
             finally:
                 diary.close()
             conclude(self.run, trainer, total=total, picture=self._draw)
+            if trainer.step >= total:
+                stop.complete()
 
     # ---- rounds -----------------------------------------------------------------------
 

@@ -173,6 +173,8 @@ def _run(
             if diary is not None:
                 diary.close()
         conclude(run, trainer, total=config.lm.updates, picture=lambda: _draw(config, run))
+        if trainer.step >= config.lm.updates:
+            stop.complete()
 
 
 def _asked(trainer: LanguageTrainer, stop: Any) -> bool:

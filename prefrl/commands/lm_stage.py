@@ -145,6 +145,7 @@ class Stage:
                 )
             else:
                 self._publish()
+                stop.complete()
 
     def _loop(self, metrics: Any, progress: Any, stop: Any) -> None:
         every = max(self.steps // 10, 1)

@@ -64,9 +64,8 @@ def newest_checkpoint(root: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
-    for old in _directories(
-        root, ".tmp-old-*"
-    ):  # killed between the two renames of a step saved again
+    # killed between the two renames of a step that was saved again
+    for old in _directories(root, ".tmp-old-*"):
         final = root / f"step-{old.name.removeprefix('.tmp-old-')}"
         if not final.exists():
             old.rename(final)

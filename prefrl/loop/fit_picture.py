@@ -44,7 +44,7 @@ def _draw_loss(ax: Axes, rows: Sequence[Row]) -> None:
     for name, colour, label in (
         ("train_loss", GREY, "a member's, labels it fits"),
         ("holdout_loss", ORANGE, "a member's, labels it never sees"),
-        ("holdout_cross_entropy", PURPLE, "of all members that never see a label"),
+        ("holdout_cross_entropy", PURPLE, "of each label, by members that never see it"),
     ):
         ax.plot(*series(rows, f"reward/{name}"), color=colour, lw=2, label=label)
     ax.axhline(np.log(2), color=GREY, lw=1, ls=":", label="knowing nothing of a pair")

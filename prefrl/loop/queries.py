@@ -34,8 +34,8 @@ def choose_queries(
 ) -> list[tuple[Query, tuple[Segment, ...]]]:
     """Choose `count` groups of `config.segments` from `pool`, or fewer when it holds fewer.
 
-    Their priorities are ranks, within what each strategy chose: people who answer a part of them
-    answer the best of each strategy, in its share.
+    Where strategies share the queries, priorities are ranks within what each chose: people who
+    answer a part of them answer the best of each, in its share. Else the newest come first.
 
     Args:
         model: chooses once it is fitted; before, `config.first` says how.
@@ -43,7 +43,8 @@ def choose_queries(
     """
     K = config.segments
     asked: list[tuple[Query, tuple[Segment, ...]]] = []
-    for strategy, n in shares(count, config, fitted=model.fitted):
+    parts = shares(count, config, fitted=model.fitted)
+    for strategy, n in parts:
         if strategy == "k_center":
             groups = unlike_groups(pool, n, K, covered, generator)
         elif strategy == "uniform":
@@ -58,7 +59,7 @@ def choose_queries(
                 segments=tuple(segment.id for segment in segments),
                 policy_step=policy_step,
                 reason=strategy,
-                priority=1 - (place + 0.5) / len(groups),
+                priority=1 - (place + 0.5) / len(groups) if len(parts) > 1 else 0.0,
                 need=config.need,
                 form=form_of(K),
             )

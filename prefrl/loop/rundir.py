@@ -62,7 +62,7 @@ class RunDir:
         begun = {PROVENANCE, LOCK, f"{settings}.new"}  # what a start that was cut short leaves
         if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - begun):
             raise UserError(
-                f"{path} exists and is not a run directory (no {settings}): "
+                f"{path} exists and holds something else (no {settings}): "
                 "give an empty or new directory as --out"
             )
         try:
@@ -83,7 +83,7 @@ class RunDir:
         if changed:
             raise UserError(
                 f"{self.path} belongs to a run with other settings ({'; '.join(changed[:3])}): "
-                "give the same command to resume it, or another --out to start anew"
+                "give those it began with to go on with it, or another --out to start anew"
             )
 
     @classmethod
@@ -100,24 +100,28 @@ class RunDir:
 
 
 class RunLock:
-    """One trainer a directory: `flock` on `run.lock`, which the system frees at any exit."""
+    """One trainer a directory: `flock` on `run.lock`, which the system frees at any exit.
+
+    Who only looks at the settings holds it for a moment, so it is tried for a second.
+    """
 
     def __init__(self, run: RunDir) -> None:
         self._path = run.path / LOCK
+        self._until = time.monotonic() + 1.0
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
         file = self._path.open("a+")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = _owner(file.read())
-            file.close()
-            raise UserError(
-                f"{self._path.parent} is in use by {owner}: wait for it, stop it, "
-                "or give another --out"
-            ) from None
+        while not _locked(file):
+            if time.monotonic() > self._until:
+                file.seek(0)
+                owner = _owner(file.read())
+                file.close()
+                raise UserError(
+                    f"{self._path.parent} is in use by {owner}: wait for it, stop it, "
+                    "or give another --out"
+                )
+            time.sleep(0.05)
         file.truncate(0)
         json.dump({"pid": os.getpid(), "since": time.time()}, file)
         file.flush()
@@ -127,6 +131,14 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _owner(text: str) -> str:

@@ -179,8 +179,8 @@ class Run:
         """Is it time to put queries to the rater?"""
         if not self.asks or self.queries_wanted() == 0:
             return False
-        if self.step < self.next_session:
-            return False
+        if self.step < self.next_session and (self.model.fitted or not self.unfitted):
+            return False  # before the first fit what is missing is asked at once, unless all is
         return self.model.fitted or self._enough_to_choose_from()
 
     def _enough_to_choose_from(self) -> bool:

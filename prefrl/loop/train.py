@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.errors import program
 from prefrl.loop.metrics import MetricsLog, ProgressLine
 from prefrl.loop.queries import choose_queries
 from prefrl.loop.state import Run
@@ -105,7 +106,7 @@ def wait_for_people(run: Run, stop: Stop, progress: ProgressLine) -> None:
     run.hear_people()
     while run.waits and not stop.asked:
         missing = run.labels_due() - run.labels_used
-        progress.wait(f"waiting for {missing} answers: prefrl rate {run.directory.path}")
+        progress.wait(f"waiting for {missing} answers: {program()} rate {run.directory.path}")
         run.tell_people()
         time.sleep(WAIT_SECONDS)
         run.hear_people()
@@ -138,9 +139,14 @@ def reward_fidelity(run: Run, true_reward: np.ndarray, learned: np.ndarray) -> d
 class Stop:
     """Set by the first SIGINT, SIGTERM or SIGUSR1; what is under way then saves and returns."""
 
+    _signal: int | None = None
+
     def __init__(self) -> None:
         self.asked = False
-        self._signal: int | None = None
+
+    def complete(self) -> None:
+        """Nothing is left to do, so nobody needs to know of a signal."""
+        self._signal = None
 
     @contextmanager
     def on_signals(self) -> Iterator[Stop]:

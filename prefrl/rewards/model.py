@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,7 +20,7 @@ from prefrl.pixels import from_planes
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
 from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
 
-SAVED_SETTINGS = ("network", "members", "far_inputs", "scale", "clip", "firm_threshold")
+SAVED_SETTINGS = ("network", "members", "far_inputs", "error", "scale", "clip", "firm_threshold")
 CHUNK = {"pixels": 128, "states": 512}
 """Steps per forward on a CPU: larger chunks leave its cache."""
 CUDA_CHUNK = 8192
@@ -84,7 +84,7 @@ class RewardConfig:
     def __post_init__(self) -> None:
         for name in (
             "members", "lr", "batch", "stride", "score_every", "pretrain_epochs", "keep",
-             "scale", "normaliser_segments",
+            "scale", "normaliser_segments",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name}: got {getattr(self, name)}, wanted more than 0")
@@ -274,9 +274,15 @@ class RewardModel:
         the same version on the same machine.
 
         Raises:
-            UserError: no reward model there, or none that is whole.
+            UserError: no reward model there, or none that is whole, or of another version.
         """
         saved = find_model(Path(directory))
+        unknown = sorted(set(saved.settings) - {f.name for f in fields(RewardConfig)})
+        if unknown:
+            raise UserError(
+                f"the reward model in {saved.path} has a setting {unknown[0]!r}, which this "
+                "version has not: use the version that wrote it, or fit a new model"
+            )
         model = cls.build(
             saved.spaces,
             RewardConfig(**saved.settings),

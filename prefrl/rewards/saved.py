@@ -78,7 +78,7 @@ def _read_about(path: Path) -> SavedModel:
     about = json.loads((path / ABOUT).read_text())
     shapes = about["spaces"]
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
-    settings.setdefault("far_inputs", "cut")  # as it was before there was a choice
+    settings = {"far_inputs": "cut", "error": 0.1, **settings}  # as before these were written down
     return SavedModel(
         path=path,
         spaces=Spaces(**{**shapes, "observation": tuple(shapes["observation"])}),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
 from prefrl.agents import CategoricalPolicy, ControlInputs, GaussianPolicy, PolicyConfig
-from prefrl.agents.policy import ControlPolicy, compute_dtype, make_policy
+from prefrl.agents.policy import ControlPolicy, compute_dtype, make_policy, refuse_unread
 from prefrl.errors import UserError
 
 STATE = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -196,21 +196,19 @@ def test_spaces_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("observation", "action", "config", "message"),
+    ("config", "pixels", "discrete", "message"),
     [
-        (STATE, DISCRETE, PolicyConfig(trunk="small"), "policy.trunk: got small, with states"),
-        (STATE, DISCRETE, PolicyConfig(log_std=-1.0), "policy.log_std: got -1.0, with discrete"),
-        (PIXELS, DISCRETE, PolicyConfig(widths=(8,)), r"policy.widths: got \(8,\), with pixels"),
+        (PolicyConfig(trunk="small"), False, True, "policy.trunk: got small, with states"),
+        (PolicyConfig(log_std=-1.0), False, True, "policy.log_std: got -1.0, with discrete"),
+        (PolicyConfig(widths=(8,)), True, True, r"policy.widths: got \(8,\), with pixels"),
     ],
 )
 def test_settings_that_do_nothing_are_refused(
-    observation: gymnasium.Space,  # type: ignore[type-arg]
-    action: gymnasium.Space,  # type: ignore[type-arg]
-    config: PolicyConfig,
-    message: str,
+    config: PolicyConfig, pixels: bool, discrete: bool, message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        make_policy(observation, action, config, device=torch.device("cpu"), generator=generator())
+        refuse_unread(config, pixels=pixels, discrete=discrete)
+    refuse_unread(config, pixels=not pixels, discrete=config.trunk == "small")
 
 
 def test_precision_is_what_was_asked_for() -> None:

@@ -325,7 +325,7 @@ def test_a_game_has_the_threads_it_was_given():
 
 
 @pytest.mark.parametrize("task", ["ALE/Pong-v5", "HalfCheetah-v5", "prefrl/Dot-v0"])
-def test_no_threads_are_fewer_than_none(task):
+def test_a_negative_number_of_threads_is_refused(task):
     with pytest.raises(TaskError, match="threads=-1: wanted an integer, 0 to 4096"):
         make_vec(task, num_envs=1, seed=0, threads=-1)
     make_vec(task, num_envs=1, seed=0, threads=1).close()

@@ -78,7 +78,9 @@ def test_a_stopped_judge_goes_on_to_the_same_bytes(
         with pytest.raises(SystemExit, match="143"):
             run(room, "--batch", "2")
     assert "stopped: the same command goes on from" in capsys.readouterr().err
-    (room / "labels.jsonl.part").unlink()
+    assert run(room, "--batch", "2") == 0
+    assert (room / "labels.jsonl").read_bytes() == (room / "whole.jsonl").read_bytes()
+    (room / "labels.jsonl").unlink()
     labels, asked = Judge.labels, []
 
     def interrupted(of: Judge, pairs: list[Pair]) -> list[TextLabel]:

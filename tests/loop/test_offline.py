@@ -192,7 +192,7 @@ def test_a_fit_of_something_else_is_left_alone(gathered: Path, tmp_path: Path) -
         fit(gathered, out=tmp_path / "fit", updates=3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match=r"exists and is not a run directory .no fit.toml"):
+    with pytest.raises(UserError, match=r"exists and holds something else .no fit.toml"):
         fit(gathered, out=tmp_path / "mine")
     (tmp_path / "mine" / "thesis.tex").unlink()
     (tmp_path / "mine").rmdir()

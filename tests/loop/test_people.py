@@ -171,6 +171,22 @@ def ask_first(run: Run) -> None:
     ask(run)
 
 
+def test_for_one_of_the_first_answers_that_says_nothing_another_is_asked_at_once(
+    tmp_path: Path,
+) -> None:
+    settings = people()
+    settings = replace(settings, queries=replace(settings.queries, every=6_400))
+    with running(tmp_path, settings) as run:
+        ask_first(run)
+        with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            for i, one in enumerate(desk.take(FIRST)):
+                desk.submit(one, Comparison(choice="first" if i else "cannot"), None)
+        run.hear_people()
+        run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
+        run.step += 640
+        assert run.session_due()
+
+
 def test_who_passes_over_everything_is_asked_again_a_session_later(tmp_path: Path) -> None:
     settings = people()
     settings = replace(settings, queries=replace(settings.queries, every=1_920))

@@ -132,6 +132,21 @@ def test_who_answers_a_part_answers_of_each_strategy_its_share(tmp_path: Path) -
     assert [query.id for query in first if query.reason == "disagreement"] == chosen[:6]
 
 
+@pytest.mark.parametrize("fitted", [True, False])
+def test_of_one_strategy_the_newest_come_first(fitted: bool, tmp_path: Path) -> None:
+    segments = pool(40)
+    model = ensemble([[0.0] * 40] * 2, fitted=fitted)
+    asked = choose(segments, 4, model), choose(segments, 4, model, seed=1)
+    older = [dataclasses.replace(query, policy_step=10) for query, _ in asked[0]]
+    newer = [query for query, _ in asked[1] if query.segments not in {q.segments for q in older}]
+    with FeedbackStore.create(tmp_path / "run", task="T", seed=0) as store:
+        store.add_segments(segments)
+        store.add_queries([*older, *newer])
+        with Desk(store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
+            first = [assignment.query.policy_step for assignment in desk.take(8)]
+    assert first == [640] * len(newer) + [10] * 4
+
+
 def test_disagreement_chooses_the_best_of_all_its_candidates() -> None:
     segments, returns = pool(8), np.random.default_rng(1).normal(size=(3, 8)).tolist()
     asked = choose(segments, 4, ensemble(returns), strategy="disagreement", candidates=7)

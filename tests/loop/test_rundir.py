@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,15 @@ def test_of_two_that_begin_in_one_moment_one_is_refused_and_changes_nothing(
     assert "seed = 0" in run.config.read_text()
 
 
+def test_who_looks_for_a_moment_keeps_nobody_out(tmp_path: Path) -> None:
+    run = RunDir.prepare(tmp_path, CONFIG)
+    looks = RunLock(run)
+    looks.__enter__()
+    threading.Timer(0.2, looks.__exit__).start()
+    with RunLock(run):
+        pass
+
+
 def test_numbers_without_meaning_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="share: got inf, wanted a finite number"):
         RunDir.prepare(tmp_path / "run", Odd(share=math.inf))
@@ -103,7 +113,7 @@ def test_what_is_no_run_is_refused_and_left_alone(kind: str, tmp_path: Path) -> 
         path.mkdir()
     (path / "notes.txt" if kind == "directory" else path).write_text("three years")
     before = everything(tmp_path)
-    with pytest.raises(UserError, match="exists and is not a run directory"):
+    with pytest.raises(UserError, match="exists and holds something else"):
         RunDir.prepare(path, CONFIG)
     assert everything(tmp_path) == before
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -152,12 +151,15 @@ def test_a_complete_run_can_be_interrupted_while_it_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def draw(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(5)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it went on")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for jobs
 
     monkeypatch.setattr(prefrl.run, "write_report", draw)
     with pytest.raises(KeyboardInterrupt):
         prefrl.run.run(config(labels=0, steps=1_280, video=False), out=tmp_path / "run")
+    signal.signal(signal.SIGINT, before)
     assert newest_checkpoint(tmp_path / "run" / "checkpoints").name.endswith("1280")  # type: ignore[union-attr]
 
 

@@ -129,7 +129,7 @@ def test_segments_stand_in_the_order_of_the_labels_that_are_kept() -> None:
     lived, resumed = bank(), bank()
     for i in (0, 1, 3):
         lived.add(labels[i], pairs[i])
-    assert lived.remove(labels[3])  # undone, after it had named b and c again
+    lived.remove(labels[3])  # undone, after it had named b and c again
     for i in (0, 1):
         resumed.add(labels[i], pairs[i])
     assert lived.segment_ids == resumed.segment_ids

@@ -141,6 +141,17 @@ def test_a_model_from_before_far_inputs_could_be_chosen_cuts_them_off_as_it_did(
     assert torch.equal(RewardModel.load(tmp_path).score_steps(*far), made.score_steps(*far))
 
 
+def test_a_model_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    made = model()
+    made.normalise_on(*steps(50))
+    made.save(tmp_path)
+    about = json.loads((tmp_path / ABOUT).read_text())
+    about["settings"]["soft_threshold"] = 0.5
+    (tmp_path / ABOUT).write_text(json.dumps(about))
+    with pytest.raises(UserError, match="has a setting 'soft_threshold', which this version has"):
+        RewardModel.load(tmp_path)
+
+
 def test_far_inputs_are_told_apart_and_loaded_so(tmp_path: Path) -> None:
     made = model()
     made.normalise_on(*steps(20))

@@ -190,6 +190,13 @@ def test_a_run_that_a_signal_stops_saves_says_so_and_passes_it_on(
     assert (done.path / "report" / "index.html").is_file()
 
 
+def test_who_is_complete_passes_no_signal_on() -> None:
+    with Stop().on_signals() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        stop.complete()
+    assert stop.asked
+
+
 def test_a_run_in_another_thread_hears_no_signals(tmp_path: Path) -> None:
     settings = config(labels=0, steps=640, video=False)
     with ThreadPoolExecutor(1) as worker:

@@ -44,13 +44,12 @@ class AtariOptions:
     actions: Literal["minimal", "full", "reduced"] = "minimal"
     """"reduced" leaves out actions without an effect of their own (Pong: FIRE and its kin)."""
     threads: int = 0
-    """Emulator threads; 0: one per core."""
+    """Emulator threads; 0: one per core. `make_vec` has checked them."""
 
     def __post_init__(self) -> None:
         _check(_is_number(self.sticky) and 0 <= self.sticky <= 1, "sticky", self.sticky, "0 to 1")
         _check(_is_count(self.noop_max, 1000), "noop_max", self.noop_max, "an integer, 0 to 1000")
         _check(self.actions in ACTION_SETS, "actions", self.actions, " | ".join(ACTION_SETS))
-        _check(_is_count(self.threads, 4096), "threads", self.threads, "an integer, 0 to 4096")
 
     def replay(self) -> dict[str, Any]:
         """The options that a clip needs to be played again."""

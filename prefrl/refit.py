@@ -20,7 +20,6 @@ from prefrl.loop.offline import (
     FitConfig,
     OfflineFit,
     chosen_labels,
-    prepare,
     read_fit,
 )
 from prefrl.loop.rundir import RunDir, RunLock
@@ -114,7 +113,7 @@ def _fit(
         dtype=compute_dtype(config.policy.precision, where),
         device=where,
     )
-    directory = prepare(out, settings)
+    directory = RunDir.prepare(out, settings, settings=SETTINGS)
     log.info("%s: %s answers of %s, in %s", config.task, f"{len(labels):,}", settings.run, out)
     with RunLock(directory), Stop().on_signals() as stop:
         done = parts.go_on(directory, stop)

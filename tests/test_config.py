@@ -45,7 +45,7 @@ def test_none_survives_too(tmp_path):
         ({"queries": {"initial": 2.0}}, "queries.initial: got 2.0, wanted 0 to 1"),
         ({"queries": {"stale_after": -5}}, "queries.stale_after: got -5, wanted 1 or more"),
         ({"policy": {"widths": [8, 0]}}, "policy.widths: got (8, 0), wanted each 1 or more"),
-        ({"policy": {"log_std": math.inf}}, "policy.log_std: got inf, wanted a number"),
+        ({"policy": {"log_std": math.inf}}, "policy.log_std: got inf, wanted a finite number"),
     ],
 )
 def test_what_is_wrong_is_named(data, message):

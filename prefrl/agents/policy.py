@@ -45,8 +45,6 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if not all(width >= 1 for width in self.widths):
             raise UserError(f"policy.widths: got {self.widths}, wanted each 1 or more")
-        if not math.isfinite(self.log_std):
-            raise UserError(f"policy.log_std: got {self.log_std}, wanted a number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,9 +234,7 @@ class Online:
                         trainer.save(self.run.checkpoints)
             finally:
                 diary.close()
-            conclude(self.run, trainer, total=total, picture=self._draw)
-            if trainer.step >= total:
-                stop.complete()
+            conclude(self.run, trainer, total=total, stop=stop, picture=self._draw)
 
     # ---- rounds -----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from prefrl.language.config import LanguageConfig
 if TYPE_CHECKING:
     from prefrl.language.trainer import LanguageTrainer
     from prefrl.loop.rundir import RunDir
+    from prefrl.loop.train import Stop
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Diary:
 
 
 def conclude(
-    run: RunDir, trainer: LanguageTrainer, *, total: int, picture: Callable[[], None]
+    run: RunDir, trainer: LanguageTrainer, *, total: int, stop: Stop, picture: Callable[[], None]
 ) -> None:
     """The checkpoint and the picture, and once the run is complete the model."""
     trainer.save(run.checkpoints)
@@ -91,6 +92,7 @@ def conclude(
         if writes:
             temporary.rename(run.path / MODEL)  # whole or absent
             log.info("%s", run.path / MODEL)
+        stop.complete()
     elif writes:
         log.info(
             "stopped at update %d: the same command with --out %s goes on", trainer.step, run.path

@@ -172,9 +172,8 @@ def _run(
         finally:
             if diary is not None:
                 diary.close()
-        conclude(run, trainer, total=config.lm.updates, picture=lambda: _draw(config, run))
-        if trainer.step >= config.lm.updates:
-            stop.complete()
+        total, picture = config.lm.updates, lambda: _draw(config, run)
+        conclude(run, trainer, total=total, stop=stop, picture=picture)
 
 
 def _asked(trainer: LanguageTrainer, stop: Any) -> bool:

@@ -113,7 +113,7 @@ class OfflineFit:
         """Fit until all updates are made, or `stop` is asked for; returns whether it is done.
 
         Args:
-            directory: from `prepare`.
+            directory: from `RunDir.prepare`, with these settings in `fit.toml`.
         """
         self._resume(directory)
         total = self.config.updates
@@ -173,15 +173,6 @@ class OfflineFit:
         self.fitter.restore(below("fitter.", tensors))
         self.generator.set_state(tensors["rng"])
         self.updates = int(tensors["updates"])
-
-
-def prepare(out: Path, config: FitConfig) -> RunDir:
-    """A new directory for a fit, or the one in which this fit was begun.
-
-    Raises:
-        UserError: `out` holds something else; nothing has been changed in it.
-    """
-    return RunDir.prepare(out, config, settings=SETTINGS)
 
 
 def read_fit(directory: Path) -> FitConfig:

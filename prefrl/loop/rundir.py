@@ -107,13 +107,12 @@ class RunLock:
 
     def __init__(self, run: RunDir) -> None:
         self._path = run.path / LOCK
-        self._until = time.monotonic() + 1.0
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        file = self._path.open("a+")
+        file, until = self._path.open("a+"), time.monotonic() + 1.0
         while not _locked(file):
-            if time.monotonic() > self._until:
+            if time.monotonic() > until:
                 file.seek(0)
                 owner = _owner(file.read())
                 file.close()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kept import kept, same_settings, with_earlier
-from learning_table import EPISODES, SEEDS, Arm, Kept, Result, write
+from learning_table import EPISODES, Arm, Kept, Result, write
 
 if TYPE_CHECKING:
     from prefrl.config import TrainConfig

@@ -183,9 +183,9 @@ class LabelBank:
                 totals[i] += example.counts
         return torch.from_numpy(np.stack(list(totals.values()), axis=1)).to(self.device)
 
-    def recent_segments(self, count: int) -> Steps:
-        """The steps of the last `count` labelled segments."""
-        return self.steps(self.segment_ids[-count:])
+    def recent_segments(self, count: int, *, stride: int = 1) -> Steps:
+        """Every `stride`-th step of the last `count` labelled segments."""
+        return self.steps(self.segment_ids[-count:], stride=stride, offset=stride // 2)
 
     def steps(self, ids: list[str], *, stride: int = 1, offset: int = 0) -> Steps:
         """The steps offset, offset + stride, ... of the segments `ids` in the bank."""

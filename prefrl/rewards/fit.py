@@ -49,7 +49,8 @@ class RewardFitter:
         """
         if steps <= 0 or len(self.bank) == 0:
             return {}
-        labelled = self.bank.recent_segments(self.config.normaliser_segments)
+        config = self.config
+        labelled = self.bank.recent_segments(config.normaliser_segments, stride=config.stride)
         _anchor_inputs(self.model, labelled)
         self.model.network.train()
         chunk = self._labels_at_once()
@@ -139,8 +140,9 @@ class RewardFitter:
         if not self.model.fitted or len(self.bank) == 0:
             return {}
         first = max(len(self.bank) - recent, 0)
-        newest = torch.arange(first, len(self.bank))
-        return held_out(self.model, self.bank, newest, error=self.config.error).figures()
+        newest, config = torch.arange(first, len(self.bank)), self.config
+        found = held_out(self.model, self.bank, newest, error=config.error, stride=config.stride)
+        return found.figures()
 
     def state(self) -> dict[str, Tensor]:
         """L2 penalties and the losses that steer them; the optimiser is saved apart."""

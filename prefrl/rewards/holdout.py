@@ -58,22 +58,25 @@ class HeldOut:
 
 
 @torch.no_grad()
-def held_out(model: RewardModel, bank: LabelBank, index: Tensor, *, error: float) -> HeldOut:
+def held_out(
+    model: RewardModel, bank: LabelBank, index: Tensor, *, error: float, stride: int = 1
+) -> HeldOut:
     """The labels `index` [n] of `bank` that some member never saw.
 
     Args:
         error: share of answers assumed to be drawn uniformly at random.
+        stride: n, judged by every n-th step of their segments, as they are fitted.
     """
-    parts = [_part(model, bank, some, error) for some in index.split(AT_ONCE)]
+    parts = [_part(model, bank, some, error, stride) for some in index.split(AT_ONCE)]
     return HeldOut(
         **{name: torch.cat([getattr(p, name) for p in parts]) for name in HeldOut.__slots__}
     )
 
 
-def _part(model: RewardModel, bank: LabelBank, index: Tensor, error: float) -> HeldOut:
-    batch = bank.batch(index)
+def _part(model: RewardModel, bank: LabelBank, index: Tensor, error: float, stride: int) -> HeldOut:
+    batch = bank.batch(index, stride=stride, offset=stride // 2)
     raw = model.members(batch.steps.observation, batch.steps.action)
-    returns = raw.view(-1, *batch.steps.shape).sum(-1)  # [E, S]
+    returns = raw.view(-1, *batch.steps.shape).mean(-1) * bank.segment_steps  # [E, S]
     judges = batch.counts == 0  # [E, n]
     judged = judges.any(0)
     forms, places = batch.forms, _places(batch)

@@ -112,6 +112,7 @@ def test_recent_segments_are_the_newest() -> None:
     assert got.shape == (2, 2)
     assert got.observation.flatten().tolist() == [3, 3, 3.5, 3.5]
     assert filled(1).recent_segments(256).shape == (2, 2)
+    assert filled(4).recent_segments(2, stride=2).observation.flatten().tolist() == [3, 3.5]
 
 
 def test_segments_stand_in_the_order_of_the_labels_that_are_kept() -> None:

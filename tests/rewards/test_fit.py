@@ -221,7 +221,7 @@ def test_holdout_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     raw = torch.tensor([[0, 10, 1, 2, 1, 0], [1, 0, 0, 5, 1, 9]]).float()
     fit.model.fitted = True
-    monkeypatch.setattr(fit.bank, "batch", lambda index: batch)
+    monkeypatch.setattr(fit.bank, "batch", lambda index, **stride: batch)
     monkeypatch.setattr(fit.model, "members", lambda observation, action: raw)
     got = fit.holdout(3)
     assert got["reward/holdout_accuracy"] == 0.5  # right, wrong, and a tie that does not count
@@ -236,10 +236,21 @@ def test_holdout_looks_at_the_newest_labels(monkeypatch: pytest.MonkeyPatch) -> 
     fit.fit(1)
     asked: list[list[int]] = []
     true = fit.bank.batch
-    monkeypatch.setattr(fit.bank, "batch", lambda i: (asked.append(i.tolist()), true(i))[1])
+    monkeypatch.setattr(
+        fit.bank, "batch", lambda i, **k: (asked.append(i.tolist()), true(i, **k))[1]
+    )
     fit.holdout(4)
     fit.holdout(99)
     assert asked == [[6, 7, 8, 9], list(range(10))]
+
+
+def test_what_is_fitted_on_some_steps_is_anchored_on_as_many() -> None:
+    fit = fitter(linear_segments(20), RewardConfig(dropout=0.0, stride=2), LINEAR)
+    fit.fit(1)
+    some = fit.bank.steps(fit.bank.segment_ids, stride=2, offset=1)
+    torch.testing.assert_close(
+        fit.model.mean, fit.model.members(some.observation, some.action).mean(1)
+    )
 
 
 def test_inputs_are_standardised_before_the_first_fit_and_never_again() -> None:

@@ -58,6 +58,14 @@ def test_a_label_is_judged_by_the_members_that_left_it_out() -> None:
     assert got.difference.tolist() == pytest.approx(wanted, abs=1e-5)
 
 
+def test_a_label_is_judged_by_the_steps_that_are_read() -> None:
+    bank, _ = chain(12)  # of segments that differ in their first step alone
+    every = held_out(model(), bank, torch.arange(12), error=0.0)
+    some = held_out(model(), bank, torch.arange(12), error=0.0, stride=2)
+    assert (every.difference.abs() > 1e-3).all()
+    assert (some.difference == 0).all()
+
+
 def test_pieces_of_many_labels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, segments = chain(12)
     ids = [s.id for s in segments]

@@ -177,16 +177,16 @@ def _take_leave(directory: RunDir) -> None:
 
 
 def _warn_of_missing_labels(run: Run) -> None:
-    if not run.asks or run.labels_used >= run.config.labels:
+    if not run.config.asks or run.asking.labels_used >= run.config.labels:
         return
-    if run.labels_used == 0:
+    if run.asking.labels_used == 0:
         log.warning("nobody has answered anything in this run, so nothing was learned")
         return
     why = "people had not answered the others" if run.rater is None else "others were passed over"
     log.warning(
         "%s of %s labels came: %s, or there were too few segments to ask about "
         "(queries.per_rollout, queries.pool)%s",
-        f"{run.labels_used:,}",
+        f"{run.asking.labels_used:,}",
         f"{run.config.labels:,}",
         why,
         "" if run.model.fitted else "; the first labels were not complete, so nothing was learned",

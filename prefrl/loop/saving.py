@@ -22,15 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 POLICY, MODEL = "policy.safetensors", "reward_model.safetensors"
 TRAINER, STATE = "trainer.safetensors", "state.json"
-COUNTERS = (
-    "step",
-    "labels_used",
-    "unfitted",
-    "watermark",
-    "next_session",
-    "next_checkpoint",
-    "latest",
-)
+COUNTERS = ("step", "next_checkpoint", "latest")
+OF_ASKING = ("labels_used", "unfitted", "watermark", "next_session")
 
 
 def write_run(run: Run, path: Path) -> None:
@@ -53,10 +46,12 @@ def read_run(run: Run, path: Path) -> None:
     run.model.restore(load_file(path / MODEL))
     for name in COUNTERS:
         setattr(run, name, counters[name])
+    for name in OF_ASKING:
+        setattr(run.asking, name, counters[name])
     run.episodes.restore(counters["episodes"])
     run.query_generator.bit_generator.state = counters["query_generator"]
     run.window_generator.bit_generator.state = counters["window_generator"]
-    labels = {x.seq: x for x in run.store.labels(after=0, as_of=run.watermark)}
+    labels = {x.seq: x for x in run.store.labels(after=0, as_of=run.asking.watermark)}
     for seq in counters.get("labels", labels):  # older checkpoints: all
         if seq not in labels:
             raise UserError(
@@ -76,6 +71,7 @@ def _counters(run: Run) -> dict[str, Any]:
     environments = run.collector.state()
     return {
         **{name: getattr(run, name) for name in COUNTERS},
+        **{name: getattr(run.asking, name) for name in OF_ASKING},
         "true_reward": run.venv.task.counted(),
         "labels": run.bank.seqs,
         "episodes": run.episodes.state(),

@@ -66,7 +66,7 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
             run.policy.observe(experience.observation)
             clock.lap("learn")
 
-            figures |= rewards | run.episodes.figures() | run.feedback_figures()
+            figures |= rewards | run.episodes.figures() | run.asking.figures(run.step)
             figures |= reward_fidelity(run, experience.true_reward, rollout.reward.cpu().numpy())
             figures |= clock.figures(experience.true_reward.size)
             metrics.write(run.step, figures)
@@ -83,42 +83,44 @@ def learn(run: Run, *, stop: Stop | None = None) -> None:
 
 def ask(run: Run) -> None:
     """Step 2, when the schedule says so."""
-    run.tell_people()
-    run.hear_people()
-    if not run.session_due():
+    asking, step = run.asking, run.step
+    asking.tell_people(step)
+    asking.hear_people(step)
+    if not asking.session_due(step):
         return
     asked = choose_queries(
         list(run.recorder.pool),
-        run.queries_wanted(),
+        asking.queries_wanted(step),
         config=run.config.queries,
         model=run.model,
-        policy_step=run.step,
+        policy_step=step,
         generator=run.query_generator,
-        covered=run.covered(),
+        covered=asking.covered(),
     )
-    run.put(asked)
-    run.session_done()
+    asking.put(asked, step)
 
 
 def wait_for_people(run: Run, stop: Stop, progress: ProgressLine) -> None:
     """Until they have answered, where the run may not go on without; the policy stands still."""
-    run.take_in_labels()  # of a synthetic rater, who has answered by now
-    run.hear_people()
-    while run.waits and not stop.asked:
-        missing = run.labels_due() - run.labels_used
+    asking, step = run.asking, run.step
+    asking.take_in_labels(step)  # of a synthetic rater, who has answered by now
+    asking.hear_people(step)
+    while asking.waits(step) and not stop.asked:
+        missing = asking.labels_due(step) - asking.labels_used
         progress.wait(f"waiting for {missing} answers: {program()} rate {run.directory.path}")
-        run.tell_people()
+        asking.tell_people(step)
         time.sleep(WAIT_SECONDS)
-        run.hear_people()
+        asking.hear_people(step)
 
 
 def fit(run: Run, progress: ProgressLine) -> dict[str, float]:
     """Step 3, when there are new labels."""
-    if not run.fit_due:
+    asking = run.asking
+    if not asking.fit_due(run.step):
         return {}
-    progress.wait(f"fitting the reward model to {run.labels_used:,} labels")
-    figures = run.fitter.fit(run.fit_steps(run.unfitted, first=not run.model.fitted))
-    run.unfitted = 0
+    progress.wait(f"fitting the reward model to {asking.labels_used:,} labels")
+    figures = run.fitter.fit(asking.fit_steps())
+    asking.unfitted = 0
     figures |= run.fitter.holdout(HOLDOUT_LABELS)
     run.latest |= {k: v for k, v in figures.items() if k == "reward/holdout_accuracy"}
     return figures

@@ -92,7 +92,7 @@ def test_a_run_learns_from_what_people_answer(tmp_path: Path, schedule: str) -> 
         assert run.rater is None
         learn_for_a_minute(run)
         assert run.model.fitted
-        assert FIRST <= len(run.bank) == run.labels_used <= 60
+        assert FIRST <= len(run.bank) == run.asking.labels_used <= 60
         assert {x.rater for x in run.store.labels(after=0)} == {"ann"}
     assert first_fit(tmp_path / "run")["feedback/labels"] >= FIRST
 
@@ -104,14 +104,14 @@ def test_an_answer_that_has_not_been_taken_in_is_not_asked_for_again(
     with running(tmp_path / "run", people()) as run:
         while_waiting(monkeypatch, lambda n: stop._ask(15, None))
         learn_for_a_minute(run, stop)  # nobody answers
-        run.hear_people()
-        assert run.queries_wanted() == 0
+        run.asking.hear_people(run.step)
+        assert run.asking.queries_wanted(run.step) == 0
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
         assert run.store.open_queries() == FIRST - 1
-        run.hear_people()
-        assert run.queries_wanted() == 0
-        assert run.labels_used == 1
+        run.asking.hear_people(run.step)
+        assert run.asking.queries_wanted(run.step) == 0
+        assert run.asking.labels_used == 1
 
 
 def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,14 +123,14 @@ def test_nobody_answers_in_their_place(tmp_path: Path, monkeypatch: pytest.Monke
         )  # returns, because the wait for the first answers can be stopped
         assert waited == [3]
         assert not run.model.fitted
-        assert run.labels_used == 0
-        assert run.store.open_queries() == run.labels_due() == FIRST
+        assert run.asking.labels_used == 0
+        assert run.store.open_queries() == run.asking.labels_due(run.step) == FIRST
         step = run.step
     with running(tmp_path / "run", people()) as run:  # asks for nothing twice when it goes on
         assert run.step == step
-        run.hear_people()
-        assert run.queries_wanted() == 0
-        assert run.waits
+        run.asking.hear_people(run.step)
+        assert run.asking.queries_wanted(run.step) == 0
+        assert run.asking.waits(run.step)
 
 
 def test_an_async_run_goes_on_and_says_how_far_behind_it_is(tmp_path: Path) -> None:
@@ -150,22 +150,22 @@ def test_a_strict_run_waits_for_what_is_due(
         answer_all(run, store, then=lambda: learn_for_a_minute(run, stop))
         assert run.model.fitted
         assert run.step < 12_800
-        assert run.waits
+        assert run.asking.waits(run.step)
 
 
 def test_what_was_undone_is_taken_out_of_the_bank(tmp_path: Path) -> None:
     with running(tmp_path / "run", people(schedule="strict")) as run:
         with person(tmp_path / "run", name="ann", undoes=True):
             learn_for_a_minute(run)
-        run.take_in_labels()  # what came after the last look
+        run.asking.take_in_labels(run.step)  # what came after the last look
         trainable = [x for x in run.store.labels(after=0) if x.trainable]
-        assert len(run.bank) == run.labels_used == len(trainable)
+        assert len(run.bank) == run.asking.labels_used == len(trainable)
         assert any(x.reply == Comparison(choice="cannot") for x in run.store.labels(after=0))
 
 
 def ask_first(run: Run) -> None:
     """The first session, without anybody to wait for."""
-    while not run.session_due():
+    while not run.asking.session_due(run.step):
         run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
         run.step += 640
     ask(run)
@@ -181,10 +181,10 @@ def test_for_one_of_the_first_answers_that_says_nothing_another_is_asked_at_once
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             for i, one in enumerate(desk.take(FIRST)):
                 desk.submit(one, Comparison(choice="first" if i else "cannot"), None)
-        run.hear_people()
+        run.asking.hear_people(run.step)
         run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
         run.step += 640
-        assert run.session_due()
+        assert run.asking.session_due(run.step)
 
 
 def test_who_passes_over_everything_is_asked_again_a_session_later(tmp_path: Path) -> None:
@@ -195,13 +195,13 @@ def test_who_passes_over_everything_is_asked_again_a_session_later(tmp_path: Pat
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             for one in desk.take(FIRST):
                 desk.submit(one, Comparison(choice="skip"), None)
-        run.hear_people()
-        assert run.queries_wanted() == run.labels_due()
+        run.asking.hear_people(run.step)
+        assert run.asking.queries_wanted(run.step) == run.asking.labels_due(run.step)
         sessions = []
         for _ in range(3):
             run.recorder.add(run.collector.collect(run.rollout_steps), policy_step=run.step)
             run.step += 640
-            sessions.append(run.session_due())
+            sessions.append(run.asking.session_due(run.step))
         assert sessions == [False, False, True]
 
 
@@ -213,12 +213,12 @@ def test_an_undone_answer_counts_neither_as_used_nor_as_unfitted(tmp_path: Path,
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             for one in desk.take(3):
                 desk.submit(one, Comparison(choice="first"), None)
-                run.hear_people()
-            assert (run.labels_used, run.unfitted) == (3, 3)
+                run.asking.hear_people(run.step)
+            assert (run.asking.labels_used, run.asking.unfitted) == (3, 3)
             for left in (2, 1, 0):
                 desk.undo()
-                run.hear_people()
-                assert (run.labels_used, run.unfitted) == (left, left)
+                run.asking.hear_people(run.step)
+                assert (run.asking.labels_used, run.asking.unfitted) == (left, left)
 
 
 def test_undoing_what_was_fitted_leaves_as_many_unfitted(tmp_path: Path) -> None:
@@ -226,15 +226,15 @@ def test_undoing_what_was_fitted_leaves_as_many_unfitted(tmp_path: Path) -> None
         ask_first(run)
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
-            run.hear_people()
-            run.unfitted = 0  # as after a fit
+            run.asking.hear_people(run.step)
+            run.asking.unfitted = 0  # as after a fit
             with Desk(run.store, rater="bob", config=DeskConfig(repeat_share=0.0)) as other:
                 other.submit(other.take(1)[0], Comparison(choice="first"), None)
-            run.hear_people()
-            assert (run.labels_used, run.unfitted) == (2, 1)
+            run.asking.hear_people(run.step)
+            assert (run.asking.labels_used, run.asking.unfitted) == (2, 1)
             desk.undo()
-            run.hear_people()
-            assert (run.labels_used, run.unfitted) == (1, 1)
+            run.asking.hear_people(run.step)
+            assert (run.asking.labels_used, run.asking.unfitted) == (1, 1)
 
 
 def test_what_a_forgotten_person_said_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
@@ -243,16 +243,16 @@ def test_what_a_forgotten_person_said_leaves_a_run_that_goes_on(tmp_path: Path) 
         with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
             for one in desk.take(5):
                 desk.submit(one, Comparison(choice="first"), None)
-        run.hear_people()
-        assert (run.labels_used, len(run.bank)) == (5, 5)
+        run.asking.hear_people(run.step)
+        assert (run.asking.labels_used, len(run.bank)) == (5, 5)
         run.checkpoint(restart=False)
         run.store.forget("ann")
-        run.hear_people()
-        assert (run.labels_used, len(run.bank)) == (0, 0)
+        run.asking.hear_people(run.step)
+        assert (run.asking.labels_used, len(run.bank)) == (0, 0)
     with running(tmp_path, people()) as run:  # as before they were forgotten
-        assert (run.labels_used, len(run.bank)) == (5, 5)
-        run.hear_people()
-        assert (run.labels_used, len(run.bank)) == (0, 0)
+        assert (run.asking.labels_used, len(run.bank)) == (5, 5)
+        run.asking.hear_people(run.step)
+        assert (run.asking.labels_used, len(run.bank)) == (0, 0)
 
 
 def test_old_queries_are_asked_no_more(tmp_path: Path) -> None:
@@ -260,10 +260,10 @@ def test_old_queries_are_asked_no_more(tmp_path: Path) -> None:
         ask_first(run)
         assert run.store.open_queries() > 0
         run.step += 4_000
-        run.tell_people()
+        run.asking.tell_people(run.step)
         assert run.store.open_queries() > 0
         run.step += 1
-        run.tell_people()
+        run.asking.tell_people(run.step)
         assert run.store.open_queries() == 0
 
 
@@ -305,15 +305,15 @@ def test_queries_that_need_two_answers_are_half_as_many(tmp_path: Path) -> None:
     with running(tmp_path / "run", people(need=2)) as run:
         ask_first(run)
         assert run.store.open_queries() == -(-FIRST // 2)
-        run.hear_people()
-        assert run.queries_wanted() == 0
+        run.asking.hear_people(run.step)
+        assert run.asking.queries_wanted(run.step) == 0
         for name in ("ann", "bob"):
             with Desk(run.store, rater=name, config=DeskConfig(repeat_share=0.0)) as desk:
                 desk.submit(desk.take(1)[0], Comparison(choice="first"), None)
         assert run.store.open_queries() == -(-FIRST // 2) - 1
-        run.hear_people()
-        assert run.queries_wanted() == 0
-        assert run.labels_used == 2
+        run.asking.hear_people(run.step)
+        assert run.asking.queries_wanted(run.step) == 0
+        assert run.asking.labels_used == 2
     with pytest.raises(UserError, match=r"queries\.need: got 2, with the rater oracle"):
         people(rater="oracle", need=2)
 
@@ -335,11 +335,14 @@ def test_what_a_person_passes_over_is_asked_of_nobody_else_in_vain(
                 else:
                     desk.flag(assignment, "blank")
             assert desk.take(1) == []
-        run.take_in_labels()
-        run.hear_people()
-        assert run.labels_used == FIRST - 2
-        assert not run.waits
-        assert run.queries_wanted() == run.labels_due() - run.labels_used  # others in their place
+        run.asking.take_in_labels(run.step)
+        run.asking.hear_people(run.step)
+        assert run.asking.labels_used == FIRST - 2
+        assert not run.asking.waits(run.step)
+        assert (
+            run.asking.queries_wanted(run.step)
+            == run.asking.labels_due(run.step) - run.asking.labels_used
+        )  # others in their place
 
 
 def test_the_last_answer_may_come_between_two_looks(
@@ -351,17 +354,17 @@ def test_the_last_answer_may_come_between_two_looks(
         *most, last = desk.take(FIRST)
         for assignment in most:
             desk.submit(assignment, Comparison(choice="first"), None)
-        take_in = run.take_in_labels
+        take_in = run.asking.take_in_labels
 
-        def answered_meanwhile() -> None:
-            take_in()
-            if run.labels_used == FIRST - 1:
+        def answered_meanwhile(step: int) -> None:
+            take_in(step)
+            if run.asking.labels_used == FIRST - 1:
                 desk.submit(last, Comparison(choice="first"), None)
 
-        monkeypatch.setattr(run, "take_in_labels", answered_meanwhile)
+        monkeypatch.setattr(run.asking, "take_in_labels", answered_meanwhile)
         wait_for_people(run, Stop(), ProgressLine(run.config.steps, step=run.step))
-        assert run.labels_used == FIRST
-        assert run.fit_due
+        assert run.asking.labels_used == FIRST
+        assert run.asking.fit_due(run.step)
 
 
 def test_the_first_fit_waits_for_all_that_is_due_even_if_stopped_meanwhile(
@@ -377,17 +380,17 @@ def test_the_first_fit_waits_for_all_that_is_due_even_if_stopped_meanwhile(
                 with Desk(run.store, rater="ann", config=DeskConfig(repeat_share=0.0)) as desk:
                     for assignment in desk.take(some):
                         desk.submit(assignment, Comparison(choice="first"), None)
-            elif run.labels_used == some:
+            elif run.asking.labels_used == some:
                 stop._ask(15, None)
 
         while_waiting(monkeypatch, answer_some)
         learn_for_a_minute(run, stop)
-        assert run.labels_used == some > settings.model.batch
+        assert run.asking.labels_used == some > settings.model.batch
         assert not run.model.fitted
     with running(tmp_path / "run", settings) as run:
-        assert run.labels_used == some
-        run.hear_people()
-        assert run.waits
+        assert run.asking.labels_used == some
+        run.asking.hear_people(run.step)
+        assert run.asking.waits(run.step)
 
 
 def test_a_strict_run_fits_what_it_has_waited_for_and_every_run_the_last_answers(
@@ -397,21 +400,21 @@ def test_a_strict_run_fits_what_it_has_waited_for_and_every_run_the_last_answers
         settings = people(schedule=schedule)
         with running(tmp_path / schedule, settings) as run:
             run.model.fitted = True
-            run.unfitted = run.labels_used = 3
-            assert run.labels_due() > 3
-            assert not run.fit_due
-            run.labels_used = run.labels_due()
-            assert run.fit_due == (schedule == "strict")
-            run.labels_used, run.step = 3, settings.steps
-            assert run.fit_due
+            run.asking.unfitted = run.asking.labels_used = 3
+            assert run.asking.labels_due(run.step) > 3
+            assert not run.asking.fit_due(run.step)
+            run.asking.labels_used = run.asking.labels_due(run.step)
+            assert run.asking.fit_due(run.step) == (schedule == "strict")
+            run.asking.labels_used, run.step = 3, settings.steps
+            assert run.asking.fit_due(run.step)
 
 
 def test_what_is_out_in_a_pack_is_not_waited_for(tmp_path: Path) -> None:
     with running(tmp_path / "run", people(schedule="strict")) as run:
         ask_first(run)
-        run.hear_people()
-        assert run.waits
+        run.asking.hear_people(run.step)
+        assert run.asking.waits(run.step)
         make_pack(run.store, tmp_path / "p.zip", count=FIRST, rater="", seconds=3600.0)
-        run.hear_people()
-        assert not run.waits
-        assert run.queries_wanted() == FIRST
+        run.asking.hear_people(run.step)
+        assert not run.asking.waits(run.step)
+        assert run.asking.queries_wanted(run.step) == FIRST

@@ -344,7 +344,7 @@ def test_a_short_run_asks_about_what_there_is(tmp_path: Path) -> None:
     settings = config(steps=6_400, labels=200)  # of which 400 segments would be wanted
     with running(tmp_path, settings) as run:
         learn(run)
-        assert run.labels_used > 0
+        assert run.asking.labels_used > 0
         assert run.model.fitted
 
 
@@ -394,7 +394,7 @@ def test_a_run_that_takes_another_course_after_a_kill_leaves_the_answers_of_the_
         taken = run.bank.seqs
         assert len(taken) > len(before)
         assert not first_course & set(taken)
-        assert run.labels_used == len(taken) <= run.labels_due()
+        assert run.asking.labels_used == len(taken) <= run.asking.labels_due(run.step)
     with running(tmp_path / "run", settings) as run:
         assert run.bank.seqs == taken
 
@@ -415,8 +415,8 @@ def test_a_resumed_run_learns_from_all_its_answers_though_somebody_else_has_answ
         assert outcome == "ok"
         learn(run)
         learned_from = {x.query.id for x in store.labels(after=0) if x.seq in run.bank.seqs}
-        assert learned_from >= run.asked | {own.id}
-        assert run.labels_used == len(learned_from) == run.labels_due()
+        assert learned_from >= run.asking.asked | {own.id}
+        assert run.asking.labels_used == len(learned_from) == run.asking.labels_due(run.step)
         taken = run.bank.seqs
     assert taken != sorted(taken)
     with running(tmp_path / "run", settings) as run:

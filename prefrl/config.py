@@ -282,14 +282,14 @@ def read_settings(path: Path, cls: type[T]) -> T:
         raise UserError(f"{path}: {error}") from error
 
 
-def differences(old: Any, new: Any) -> list[str]:
-    """`name: old, now new` for every setting in which two of a kind differ."""
+def differences(old: Any, new: Any) -> dict[str, str]:
+    """Setting -> `name was old, now new`, wherever two of a kind differ."""
     flat_old, flat_new = _flatten(to_dict(old)), _flatten(to_dict(new))
-    return [
-        f"{name} was {flat_old[name]}, now {flat_new[name]}"
+    return {
+        name: f"{name} was {flat_old[name]}, now {flat_new[name]}"
         for name in flat_old
         if flat_old[name] != flat_new[name]
-    ]
+    }
 
 
 def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

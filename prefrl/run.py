@@ -15,7 +15,7 @@ from typing import Any
 
 from envs import MAX_CLIP_STEPS, Task, find_task, make_vec
 from prefrl.agents.policy import refuse_unread
-from prefrl.config import TrainConfig, from_dict, to_dict
+from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
 from prefrl.errors import UserError, program, refuse_idle
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
@@ -65,7 +65,8 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     keep_freed_memory()
     begun = RunDir(path=out).config.is_file()
     if begun:
-        RunDir.prepare(out, config)  # another run's is refused before its models are looked at
+        directory = RunDir.prepare(out, config)  # another run's: refused before its models are read
+        _warn_of_other_threads(directory, config)
     else:
         _check_points(config)
     schedule = make_schedule(config)
@@ -167,6 +168,16 @@ def _headline(config: TrainConfig, out: Path) -> str:
         who = "people" if config.rater == "human" else repr(config.rater)
         source = f"{config.labels:,} labels by {who}"
     return f"{config.task} from {source}, {config.steps:,} steps, seed {config.seed}, in {out}"
+
+
+def _warn_of_other_threads(directory: RunDir, config: TrainConfig) -> None:
+    begun = read_toml(directory.config).threads
+    if begun != config.threads:
+        log.warning(
+            "begun with --threads %s, going on with %s: rounding makes another course of it",
+            begun,
+            config.threads,
+        )
 
 
 def _take_leave(directory: RunDir) -> None:

@@ -249,6 +249,16 @@ def test_the_same_command_and_resume_go_on(finished, argv, capsys):
     assert "resuming" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_with_other_threads_and_without_a_film(finished, capsys):
+    settings = (finished / "config.toml").read_text()
+    assert main(["train", "--resume", "--out", str(finished), "--threads", "2", "--no-video"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "begun with --threads 1, going on with 2" in said
+    assert (finished / "config.toml").read_text() == settings
+    assert main(["train", "--resume", "--out", str(finished)]) == 0
+    assert "going on with" not in capsys.readouterr().err
+
+
 def test_a_directory_of_another_run_is_refused(finished, capsys):
     before = sorted(path.name for path in finished.rglob("*"))
     other = ["train", *SMALL, "--seed", "1", "--out", finished]

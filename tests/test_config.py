@@ -73,8 +73,11 @@ def test_unreadable_toml_names_the_file(tmp_path):
 def test_differences_name_old_and_new_values():
     old = recipe_for("prefrl/Dot-v0")
     new = dataclasses.replace(old, seed=3, ppo=dataclasses.replace(old.ppo, gamma=0.5))
-    assert differences(old, old) == []
-    assert differences(old, new) == ["seed was 0, now 3", "ppo.gamma was 0.9, now 0.5"]
+    assert differences(old, old) == {}
+    assert differences(old, new) == {
+        "seed": "seed was 0, now 3",
+        "ppo.gamma": "ppo.gamma was 0.9, now 0.5",
+    }
 
 
 def test_to_dict_holds_plain_values_only():

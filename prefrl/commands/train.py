@@ -29,7 +29,8 @@ class TrainArgs(TrainConfig):
     out: Path | None = None
     """Run directory; the same command with the same one resumes. Default: runs/TASK-TIME."""
     resume: bool = False
-    """Go on with the run in --out, which must exist; TASK and settings may then be left out."""
+    """Go on with the run in --out, which must exist; TASK and settings may then be left out, and
+    --threads and --video be others."""
     config: Path | None = None
     """TOML file of settings, laid over the recipe, whose values stand where the file has none;
     options on the command line win."""

@@ -15,6 +15,8 @@ from prefrl.config import differences, read_settings, refuse_unbounded, write_to
 from prefrl.errors import UserError
 
 LOCK, PROVENANCE = "run.lock", "provenance.json"
+MAY_CHANGE = ("threads", "video")
+"""Settings with which a run may go on otherwise than it began; its `config.toml` keeps the old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,8 @@ class RunDir:
         return run
 
     def _compare(self, settings: str, config: Any) -> None:
-        changed = differences(read_settings(self.path / settings, type(config)), config)
+        found = differences(read_settings(self.path / settings, type(config)), config)
+        changed = [said for name, said in found.items() if name not in MAY_CHANGE]
         if changed:
             raise UserError(
                 f"{self.path} belongs to a run with other settings ({'; '.join(changed[:3])}): "

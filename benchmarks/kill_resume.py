@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from kept import commit, machine
+
 from prefrl.feedback import FeedbackStore
 
 
@@ -44,6 +46,9 @@ def main() -> None:
         finish(command(args.task, killed, args.settings))
         report = {
             "task": args.task,
+            "settings": args.settings,
+            "machine": machine(),
+            "commit": commit(),
             "kills_asked": args.kills,
             "seconds_before_each_kill": [round(x, 2) for x in kills],
             "same_weights": weights_digest(alone) == weights_digest(killed),

@@ -95,7 +95,7 @@ def ppo() -> list[Arm]:
         for task, name, settings, seeds in (
             ("HalfCheetah-v5", "HalfCheetah", cheetah, range(10)),
             ("ALE/Pong-v5", "Pong", published, (0,)),
-            ("ALE/Pong-v5", "Recipe on Pong", recipe, range(6)),
+            ("ALE/Pong-v5", "Recipe on Pong", recipe, range(5)),
         )
         for who in ("prefrl", "SB3")
     ]

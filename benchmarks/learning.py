@@ -4,7 +4,6 @@
     .venv/bin/python benchmarks/learning.py robots          learned against true reward
     .venv/bin/python benchmarks/learning.py controls        no labels; a negated oracle
     .venv/bin/python benchmarks/learning.py ppo             our PPO against SB3's, true reward
-    .venv/bin/python benchmarks/learning.py bf16            bf16 against fp32, true reward
 
 Runs go to `runs/bench/<suite>/`; what is finished is not run again, what was stopped goes on, and
 what was made with other settings, of an older recipe say, is refused. The table, the curves and
@@ -68,7 +67,7 @@ def controls() -> list[Arm]:
 
 def ppo() -> list[Arm]:
     """SB3's defaults on HalfCheetah, the published Atari settings and our own on Pong, the same
-    for both.
+    for both; and does bf16 arithmetic learn as well as fp32?
 
     `value_coef` 1 is its `vf_coef` .5: our squared error is halved, as in the paper's code.
     """
@@ -90,32 +89,21 @@ def ppo() -> list[Arm]:
                 "lam": 0.95, "value_coef": 1.0},
     }  # fmt: skip
     recipe = {**alike, "policy": {"precision": "fp32"}}
-    return [
+    seeds = range(5)
+    both = [
         Arm(name=f"{name} {who}", task=task, settings=settings, seeds=seeds, sb3=who == "SB3")
         for task, name, settings, seeds in (
             ("HalfCheetah-v5", "HalfCheetah", cheetah, range(10)),
             ("ALE/Pong-v5", "Pong", published, (0,)),
-            ("ALE/Pong-v5", "Recipe on Pong", recipe, range(5)),
+            ("ALE/Pong-v5", "Recipe on Pong", recipe, seeds),
         )
         for who in ("prefrl", "SB3")
     ]
+    short = {**alike, "policy": {"precision": "bf16"}}
+    return [*both, Arm(name="Recipe on Pong bf16", task="ALE/Pong-v5", settings=short, seeds=seeds)]
 
 
-def bf16() -> list[Arm]:
-    """Does bf16 arithmetic learn as well as fp32? Pong, true reward, the recipe's PPO.
-
-    Without checkpoints, so that its fp32 is "Recipe on Pong prefrl" of the suite `ppo`.
-    """
-    alike = {"steps": 1_000_000, "checkpoint_every": 10**9}
-    return [
-        true(precision, "ALE/Pong-v5", policy={"precision": precision}, **alike)
-        for precision in ("bf16", "fp32")
-    ]
-
-
-SUITES: dict[str, Callable[[], list[Arm]]] = {
-    f.__name__: f for f in (pong, robots, controls, ppo, bf16)
-}
+SUITES: dict[str, Callable[[], list[Arm]]] = {f.__name__: f for f in (pong, robots, controls, ppo)}
 
 
 def main() -> None:

@@ -137,8 +137,12 @@ class PixelReward(RewardNetwork):
         hidden = []
         for member, (weight, bias) in enumerate(self._hidden()):
             x = patches
-            for i, of_members in enumerate(layers):
-                x = self._layer(x, i, member, *of_members[member])
+            for conv, norm, of_members in zip(self.convs, self.norms, layers, strict=True):
+                assert isinstance(conv, FoldedConv)
+                x = conv.convolve(x, *of_members[member])
+                if self.training and isinstance(norm, nn.BatchNorm2d):
+                    x = _normalised(x, norm, member, self.members)
+                x = F.leaky_relu(x, LEAK, inplace=True)
                 if dropout is not None and self.dropout > 0:
                     x = x * self._kept(x, dropout)
             x = x.permute(0, 2, 3, 1).flatten(1)  # as it lies in memory
@@ -161,15 +165,6 @@ class PixelReward(RewardNetwork):
         if bias is None:
             return [(weight, None) for weight in weights]
         return [*zip(weights, bias.to(self.dtype).chunk(self.members), strict=True)]
-
-    def _layer(self, x: Tensor, i: int, member: int, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolution i of a member, batch normalisation if there is any, leaky ReLU."""
-        conv, norm = self.convs[i], self.norms[i]
-        assert isinstance(conv, FoldedConv)
-        x = conv.convolve(x, weight, bias)
-        if self.training and isinstance(norm, nn.BatchNorm2d):
-            x = _normalised(x, norm, member, self.members)
-        return F.leaky_relu(x, LEAK, inplace=True)
 
     def _hidden(self) -> list[tuple[Tensor, Tensor]]:
         """Weight [size * size * filters, units] and bias of the hidden layer for each member.

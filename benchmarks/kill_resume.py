@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/reference/kill_resume"))
     parser.add_argument("settings", nargs="*", help="passed on to prefrl train")
     args = parser.parse_args()
+    about = {"machine": machine(), "commit": commit()}  # what is run, whatever comes meanwhile
     with tempfile.TemporaryDirectory() as folder:
         alone, killed = Path(folder) / "alone", Path(folder) / "killed"
         started = time.monotonic()
@@ -47,8 +48,8 @@ def main() -> None:
         report = {
             "task": args.task,
             "settings": args.settings,
-            "machine": machine(),
-            "commit": commit(),
+            "seed": args.seed,
+            **about,
             "kills_asked": args.kills,
             "seconds_before_each_kill": [round(x, 2) for x in kills],
             "same_weights": weights_digest(alone) == weights_digest(killed),

@@ -13,9 +13,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from envs import MAX_CLIP_STEPS, Task, find_task, make_vec
 from prefrl.agents.policy import refuse_unread
-from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
+from prefrl.config import TrainConfig, from_dict, to_dict
 from prefrl.errors import UserError, program, refuse_idle
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
@@ -31,6 +33,9 @@ from prefrl.recipes import recipe_for
 from prefrl.rewards import Spaces, check_stride
 
 log = logging.getLogger(__name__)
+
+MAY_CHANGE = ("threads", "video")
+"""With these a run may go on otherwise than it began."""
 
 
 def train(task: str, *, out: str | Path | None = None, **settings: Any) -> RunDir:
@@ -65,8 +70,8 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     keep_freed_memory()
     begun = RunDir(path=out).config.is_file()
     if begun:
-        directory = RunDir.prepare(out, config)  # another run's: refused before its models are read
-        _warn_of_other_threads(directory, config)
+        # another run's is refused before its models are looked at
+        RunDir.prepare(out, config, may_change=MAY_CHANGE)
     else:
         _check_points(config)
     schedule = make_schedule(config)
@@ -80,7 +85,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
         model = frozen_model(config, RunDir(path=out), spaces=spaces, device=device)
         if not begun:
             _refuse_idle(config, spaces)
-        directory = RunDir.prepare(out, config)
+        directory = RunDir.prepare(out, config, may_change=MAY_CHANGE)
         with RunLock(directory):
             with _store(directory, config) as store, Stop().on_signals() as stop:
                 if rater is None:
@@ -97,13 +102,19 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
                 )
                 log.info("%s", _headline(config, out))
                 parts.resume()
+                complete = parts.step >= config.steps
+                if not complete:
+                    _note_threads(directory, step=parts.step)
                 learn(parts, stop=stop)
                 if stop.asked:
                     _take_leave(directory)
             _warn_of_missing_labels(parts)
             if config.video:
                 _film(directory)
-            log.info("report: %s", write_report(directory, films=config.video))
+            page = directory.path / "report" / "index.html"
+            if config.video or not complete or not page.is_file():  # films that are there stay
+                page = write_report(directory, films=config.video)
+            log.info("report: %s", page)
     return directory
 
 
@@ -170,13 +181,14 @@ def _headline(config: TrainConfig, out: Path) -> str:
     return f"{config.task} from {source}, {config.steps:,} steps, seed {config.seed}, in {out}"
 
 
-def _warn_of_other_threads(directory: RunDir, config: TrainConfig) -> None:
-    begun = read_toml(directory.config).threads
-    if begun != config.threads:
+def _note_threads(directory: RunDir, *, step: int) -> None:
+    now = torch.get_num_threads()
+    before = directory.note_threads(now, step=step)
+    if before is not None:
         log.warning(
-            "begun with --threads %s, going on with %s: rounding makes another course of it",
-            begun,
-            config.threads,
+            "%d threads from here on, %d before: rounding may make another course of it",
+            now,
+            before,
         )
 
 

@@ -2,6 +2,7 @@
 
 Its tensors lie in the CPU's memory, and what a GPU would not do is refused: operations on tensors
 of both devices, generators of the other one, `numpy()`. Kernels, precision and speed are the CPU's.
+It lets pass what a GPU does not: a single number of the CPU, stacked or added to in place.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Pretended(TorchDispatchMode):
         super().__init__()
         self.generators: list[torch.Generator] = []
         """Those of the device."""
+        self.gradients = 0
+        """Backward operations on the device so far."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -105,6 +108,7 @@ class Pretended(TorchDispatchMode):
         else:
             on_device = bool(there)
         self._check_generators(func, leaves, on_device)
+        self.gradients += on_device and "backward" in str(func)
         args, kwargs = tree_map(lambda x: x.held if isinstance(x, There) else x, (args, kwargs))
         out = func(*args, **kwargs)
         return tree_map(wrapped, out) if on_device else out
@@ -131,7 +135,7 @@ def sent_on(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretended]:
     """Inside, `--device auto` is the pretended one."""
     mode = Pretended()
 
@@ -155,4 +159,4 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
         lambda: ["cpu", DEVICE.type],
     )
     with mode:
-        yield DEVICE
+        yield mode

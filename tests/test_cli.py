@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, one line of complaint, nothing created."""
 
 import errno
+import json
 import os
 import shutil
 import sqlite3
@@ -249,14 +250,35 @@ def test_the_same_command_and_resume_go_on(finished, argv, capsys):
     assert "resuming" in capsys.readouterr().err
 
 
-def test_a_run_goes_on_with_other_threads_and_without_a_film(finished, capsys):
-    settings = (finished / "config.toml").read_text()
-    assert main(["train", "--resume", "--out", str(finished), "--threads", "2", "--no-video"]) == 0
+def test_a_run_goes_on_with_other_threads(nowhere, capsys, monkeypatch):
+    def stopped(ppo, *args, **about):
+        raise KeyboardInterrupt
+
+    run, again = nowhere / "run", ["train", "--resume", "--out", str(nowhere / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr("prefrl.ppo.PPO.update", stopped)
+        assert main(["train", *SMALL, "--no-video", "--out", str(run)]) == 130
+    settings = (run / "config.toml").read_text()
+    assert "threads = 1" in settings
+    assert main([*again, "--threads", "2"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "begun with --threads 1, going on with 2" in said
-    assert (finished / "config.toml").read_text() == settings
-    assert main(["train", "--resume", "--out", str(finished)]) == 0
-    assert "going on with" not in capsys.readouterr().err
+    assert "2 threads from here on, 1 before: rounding may make another course of it" in said
+    assert (run / "config.toml").read_text() == settings
+    noted = json.loads((run / "provenance.json").read_text())["threads"]
+    assert [one["threads"] for one in noted] == [1, 2]
+    assert main(again) == 0  # it is complete, so nothing is computed
+    assert "before" not in capsys.readouterr().err
+
+
+def test_a_finished_run_is_filmed_or_left_with_its_films(finished):
+    def films():
+        return sorted(p.relative_to(finished) for p in finished.rglob("*.mp4"))
+
+    assert main(["train", "--resume", "--out", str(finished), "--video"]) == 0
+    before = films()
+    assert before
+    assert main(["train", "--resume", "--out", str(finished), "--no-video"]) == 0
+    assert films() == before
 
 
 def test_a_directory_of_another_run_is_refused(finished, capsys):

@@ -16,7 +16,7 @@ from prefrl.commands import lm_dpo, lm_online, lm_ppo, lm_reward, lm_sft
 from prefrl.feedback import FeedbackStore
 from prefrl.loop.metrics import read_metrics
 from prefrl.ppo import PPO
-from tests.pretend_device import There, pretended_device
+from tests.pretend_device import DEVICE, Pretended, There, pretended_device
 
 QUICK = {"video": False, "compile": "off", "threads": 1}
 DOT = {"steps": 3_200, "labels": 40, "checkpoint_every": 1_280, **QUICK}
@@ -44,28 +44,28 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    with pretended_device(monkeypatch) as pretended:
-        yield pretended
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretended]:
+    with pretended_device(monkeypatch) as mode:
+        yield mode
 
 
-def test_what_a_gpu_refuses_is_refused(device: torch.device) -> None:
-    here, there = torch.ones(3), torch.ones(3, device=device)
+def test_what_a_gpu_refuses_is_refused(pretended: Pretended) -> None:
+    here, there = torch.ones(3), torch.ones(3, device=DEVICE)
     assert isinstance(there, There)
     assert (there + 1).sum().item() == 6
     with pytest.raises(RuntimeError, match="tensors of two devices"):
         _ = here + there
     with pytest.raises(RuntimeError, match="a generator of another device"):
-        torch.rand(3, device=device, generator=torch.Generator())
+        torch.rand(3, device=DEVICE, generator=torch.Generator())
     with pytest.raises(RuntimeError, match="a generator of another device"):
-        torch.rand(3, generator=torch.Generator(device=device))
+        torch.rand(3, generator=torch.Generator(device=DEVICE))
     with pytest.raises(TypeError, match="cannot be converted to numpy"):
         np.asarray(there)
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_trains_there_and_goes_on_there(
-    name: str, tmp_path: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, pretended: Pretended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, settings = RUNS[name]
     prefrl.train(task, out=tmp_path / "alone", **settings)
@@ -73,12 +73,14 @@ def test_a_run_trains_there_and_goes_on_there(
     assert rows[-1]["step"] >= settings["steps"]
     assert any("ppo/loss" in row for row in rows)
     assert any("reward/updates" in row for row in rows) == (settings["labels"] > 0)
+    assert pretended.gradients > 0
+    alone = sum("ppo/loss" in row for row in rows)
 
     update, updates = PPO.update, [0]
 
     def interrupted(ppo: PPO, *args: Any, **about: Any) -> dict[str, float]:
         updates[0] += 1
-        if updates[0] == sum("ppo/loss" in row for row in rows):  # the last one
+        if updates[0] == alone:  # the last one
             raise KeyboardInterrupt
         return update(ppo, *args, **about)
 
@@ -86,28 +88,30 @@ def test_a_run_trains_there_and_goes_on_there(
     with pytest.raises(KeyboardInterrupt):
         prefrl.train(task, out=tmp_path / "stopped", **settings)
     assert list((tmp_path / "stopped" / "checkpoints").iterdir())
-    monkeypatch.setattr(PPO, "update", update)
     prefrl.train(task, out=tmp_path / "stopped", **settings)
+    assert updates[0] < 2 * alone  # it went on from a checkpoint
     again = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
     assert again[-1]["ppo/loss"] == rows[-1]["ppo/loss"]
 
 
 def test_a_model_is_fitted_there_and_scores_there_as_here(
-    tmp_path: Path, device: torch.device
+    tmp_path: Path, pretended: Pretended
 ) -> None:
     prefrl.train("prefrl/Dot-v0", out=tmp_path / "run", **DOT)
+    before = pretended.gradients
     prefrl.fit(tmp_path / "run", updates=5, out=tmp_path / "fit")
+    assert pretended.gradients > before
     with FeedbackStore.open(tmp_path / "run") as store:
         label = store.labels(after=0)[0]
         segments = [store.segment(i) for i in label.segments]
-    there = prefrl.RewardModel.load(tmp_path / "fit", device=str(device)).score(segments)
+    there = prefrl.RewardModel.load(tmp_path / "fit", device=DEVICE.type).score(segments)
     here = prefrl.RewardModel.load(tmp_path / "fit").score(segments)
     assert isinstance(there, There)
     assert not isinstance(here, There)
     torch.testing.assert_close(there.cpu(), here)
 
 
-def test_language_models_train_there(tmp_path: Path, device: torch.device) -> None:
+def test_language_models_train_there(tmp_path: Path, pretended: Pretended) -> None:
     small = "--new.width 16 --new.layers 1 --new.heads 2 --new.positions 32"
     optim = "--optim.epochs 1 --optim.batch 16"
     lm = (
@@ -116,9 +120,10 @@ def test_language_models_train_there(tmp_path: Path, device: torch.device) -> No
     )
 
     def stage(command: Any, options: str, name: str) -> None:
-        out = ["--out", str(tmp_path / name)]
+        out, before = ["--out", str(tmp_path / name)], pretended.gradients
         command.main([*f"--task reviews {options}".split(), *out], prog="prefrl lm")
         assert (tmp_path / name / "model").is_dir()
+        assert pretended.gradients > before
 
     sft = f"--model {tmp_path / 'sft'}"
     reward = f"--reward {tmp_path / 'reward'}"

@@ -26,9 +26,10 @@ FIRST_CHOICE = 0.05  # share of a run that may pass while the first queries' can
 
 
 class Asking:
-    """The accounts of step 2: every method with a `step` says how things stand by then.
+    """Queries go out, answers come in, and both are counted; `step` is where the run stands.
 
     Args:
+        schedule: how many labels are due by which step.
         rater: a synthetic rater who answers at once, or None where people answer in their own
             time, through the store.
         store: owned by the caller.
@@ -62,6 +63,7 @@ class Asking:
         self.asked: set[str] = set()
         """Queries of this course of the run, where a synthetic rater answers."""
         self.next_session = 0
+        """Step before which nothing is asked once the model is fitted."""
         self._just_asked: dict[str, Segment] = {}
         self._passed_over: list[Label] = []
 

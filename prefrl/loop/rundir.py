@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -15,8 +16,6 @@ from prefrl.config import differences, read_settings, refuse_unbounded, write_to
 from prefrl.errors import UserError
 
 LOCK, PROVENANCE = "run.lock", "provenance.json"
-MAY_CHANGE = ("threads", "video")
-"""Settings with which a run may go on otherwise than it began; its `config.toml` keeps the old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +45,19 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @classmethod
-    def prepare(cls, path: Path, config: Any, *, settings: str = "config.toml") -> Self:
+    def prepare(
+        cls,
+        path: Path,
+        config: Any,
+        *,
+        settings: str = "config.toml",
+        may_change: Collection[str] = (),
+    ) -> Self:
         """A new directory for `config`, a dataclass of settings, or the one where it was running.
 
         Args:
             settings: the file that holds them.
+            may_change: what it may go on with otherwise than it began; the file keeps the old.
 
         Raises:
             UserError: the directory holds something else, or a number has no meaning; nothing has
@@ -59,7 +66,7 @@ class RunDir:
         refuse_unbounded(config)
         run = cls(path=path)
         if (path / settings).is_file():
-            run._compare(settings, config)
+            run._compare(settings, config, may_change)
             return run
         begun = {PROVENANCE, LOCK, f"{settings}.new"}  # what a start that was cut short leaves
         if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - begun):
@@ -71,7 +78,7 @@ class RunDir:
             path.mkdir(parents=True, exist_ok=True)
             with RunLock(run):
                 if (path / settings).is_file():  # another began in the same moment
-                    run._compare(settings, config)
+                    run._compare(settings, config, may_change)
                     return run
                 (path / PROVENANCE).write_text(json.dumps(_provenance(), indent=2))
                 write_toml(config, path / f"{settings}.new")
@@ -80,14 +87,26 @@ class RunDir:
             raise UserError(f"cannot write the run directory {path}: {error.strerror}") from error
         return run
 
-    def _compare(self, settings: str, config: Any) -> None:
+    def _compare(self, settings: str, config: Any, may_change: Collection[str]) -> None:
         found = differences(read_settings(self.path / settings, type(config)), config)
-        changed = [said for name, said in found.items() if name not in MAY_CHANGE]
+        changed = [said for name, said in found.items() if name not in may_change]
         if changed:
             raise UserError(
                 f"{self.path} belongs to a run with other settings ({'; '.join(changed[:3])}): "
                 "give those it began with to go on with it, or another --out to start anew"
             )
+
+    def note_threads(self, threads: int, *, step: int) -> int | None:
+        """Write down how many there are from `step` on; the number before it, if it was another."""
+        path = self.path / PROVENANCE
+        about = json.loads(path.read_text()) if path.is_file() else {}
+        noted = about.setdefault("threads", [])
+        before = noted[-1]["threads"] if noted else threads
+        if not noted or before != threads:
+            noted.append({"step": step, "threads": threads})
+            path.with_suffix(".new").write_text(json.dumps(about, indent=2))
+            path.with_suffix(".new").replace(path)
+        return None if before == threads else before
 
     @classmethod
     def existing(cls, path: Path) -> Self:

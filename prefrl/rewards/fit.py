@@ -164,4 +164,4 @@ def _anchor_inputs(model: RewardModel, labelled: Steps) -> None:
         return
     x = network.features(labelled.observation, labelled.action)
     network.mean.copy_(x.mean(0))
-    network.std.copy_(x.std(0).clamp_min(1e-2))
+    network.std.copy_(x.std(0, correction=0).clamp_min(1e-2))

@@ -65,7 +65,7 @@ def held_out(
 
     Args:
         error: share of answers assumed to be drawn uniformly at random.
-        stride: n, judged by every n-th step of their segments, as they are fitted.
+        stride: n, of their segments every n-th step is read and stands for all, as in fits.
     """
     parts = [_part(model, bank, some, error, stride) for some in index.split(AT_ONCE)]
     return HeldOut(

@@ -49,7 +49,8 @@ class RewardConfig:
     """Comparisons per gradient step."""
     stride: int = 1
     """n: fit on every n-th step of a segment, from a random first one: cheaper, and right
-    where neighbouring steps are alike; where they are not, rewards come out too small."""
+    where neighbouring steps are alike; where they are not, rewards come out too small.
+    Hold-outs and the normaliser read every n-th too."""
     score_every: int = 1
     """n: reward every n-th step of a rollout by the model, and those between on the line
     between their neighbours: cheaper, under the same condition."""
@@ -79,7 +80,8 @@ class RewardConfig:
     most steps are worth the same, and a policy would live on what the model has not quite
     learned of them."""
     normaliser_segments: int = 256
-    """Labelled segments, newest first, on which mean 0 and that deviation hold."""
+    """Labelled segments, newest first, on whose steps (those read: `stride`) mean 0 and that
+    deviation hold."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -235,7 +237,7 @@ class RewardModel:
         """
         raw = self.members(observation, action)
         self.mean = raw.mean(1)
-        self.std = raw.std(1).clamp_min(1e-6)
+        self.std = raw.std(1, correction=0).clamp_min(1e-6)
         self.median = self._normalised(raw).median()
         self.fitted = True
 

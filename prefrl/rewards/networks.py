@@ -267,7 +267,7 @@ class BatchedLinear(nn.Module):
         self.weight.data.mul_(gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight.shape[-1] == 1:  # products with columns are slow: a fifth of a fit
+        if self.weight.shape[-1] == 1:  # products with columns are slow
             return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias
         return torch.baddbmm(self.bias, x, self.weight)
 

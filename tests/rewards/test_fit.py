@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_fitting_anchors_the_normaliser_on_the_labelled_segments() -> None:
     fit.fit(5)
     got = fit.model.score(segments[-20:])  # the newest 20, as configured
     assert got.mean().item() == pytest.approx(0, abs=1e-5)
-    assert got.std().item() == pytest.approx(0.05, rel=1e-3)
+    assert got.std(correction=0).item() == pytest.approx(0.05, rel=1e-3)
     assert fit.model.score(segments).mean().abs() > 1e-4
 
 
@@ -232,16 +233,20 @@ def test_holdout_figures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_holdout_looks_at_the_newest_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = fitter(linear_segments(20), RewardConfig(dropout=0.0), LINEAR)
+    fit = fitter(linear_segments(20), RewardConfig(dropout=0.0, stride=2), LINEAR)
     fit.fit(1)
-    asked: list[list[int]] = []
+    asked: list[Any] = []
     true = fit.bank.batch
-    monkeypatch.setattr(
-        fit.bank, "batch", lambda i, **k: (asked.append(i.tolist()), true(i, **k))[1]
-    )
+
+    def batch(index: Tensor, **steps: int) -> LabelBatch:
+        asked.append((index.tolist(), steps))
+        return true(index, **steps)
+
+    monkeypatch.setattr(fit.bank, "batch", batch)
     fit.holdout(4)
     fit.holdout(99)
-    assert asked == [[6, 7, 8, 9], list(range(10))]
+    steps = {"stride": 2, "offset": 1}
+    assert asked == [([6, 7, 8, 9], steps), (list(range(10)), steps)]
 
 
 def test_what_is_fitted_on_some_steps_is_anchored_on_as_many() -> None:

@@ -66,6 +66,16 @@ def test_a_label_is_judged_by_the_steps_that_are_read() -> None:
     assert (some.difference == 0).all()
 
 
+def test_the_steps_that_are_read_stand_for_all() -> None:
+    bank = LabelBank(members=MEMBERS, keep=1000, device=torch.device("cpu"))
+    segments = [states(float(i), float(i)) for i in range(13)]
+    for step, pair in enumerate(pairwise(segments)):
+        bank.add(label(*pair, "second", step=step), pair)
+    every = held_out(model(), bank, torch.arange(12), error=0.0)
+    some = held_out(model(), bank, torch.arange(12), error=0.0, stride=2)
+    torch.testing.assert_close(some.difference, every.difference)
+
+
 def test_pieces_of_many_labels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, segments = chain(12)
     ids = [s.id for s in segments]

@@ -48,7 +48,7 @@ def test_one_member_has_mean_zero_and_the_scale_on_the_labelled_steps() -> None:
     made.normalise_on(*labelled)
     got = made.score_steps(labelled[0][None], labelled[1][None])
     assert got.mean().item() == pytest.approx(0.0, abs=1e-6)
-    assert got.std().item() == pytest.approx(0.05, rel=1e-4)
+    assert got.std(correction=0).item() == pytest.approx(0.05, rel=1e-4)
 
 
 def test_members_are_normalised_one_by_one_and_then_averaged() -> None:
@@ -64,7 +64,7 @@ def test_members_are_normalised_one_by_one_and_then_averaged() -> None:
     torch.testing.assert_close(got, wanted)
     raw = (made.members(*labelled) - made.mean[:, None]) / made.std[:, None]
     torch.testing.assert_close(raw.mean(1), torch.zeros(2), atol=1e-5, rtol=0)
-    torch.testing.assert_close(raw.std(1), torch.ones(2))
+    torch.testing.assert_close(raw.std(1, correction=0), torch.ones(2))
 
 
 def test_the_normaliser_is_frozen_while_the_model_rewards() -> None:

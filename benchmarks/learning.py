@@ -1,6 +1,7 @@
 """The learning results of the README, again: one run at a time, resumable, then a table.
 
     .venv/bin/python benchmarks/learning.py pong            3 seeds, synthetic preferences
+    .venv/bin/python benchmarks/learning.py games           Breakout, one seed
     .venv/bin/python benchmarks/learning.py robots          learned against true reward
     .venv/bin/python benchmarks/learning.py controls        no labels; a negated oracle
     .venv/bin/python benchmarks/learning.py ppo             our PPO against SB3's, true reward
@@ -43,6 +44,11 @@ def true(name: str, task: str, **settings: Any) -> Arm:
 def pong() -> list[Arm]:
     """The recipe on Pong."""
     return [Arm(name="Pong", task="ALE/Pong-v5", target=15.0)]
+
+
+def games() -> list[Arm]:
+    """The recipe on another game, once."""
+    return [Arm(name="Breakout", task="ALE/Breakout-v5", seeds=(0,))]
 
 
 def robots() -> list[Arm]:
@@ -103,7 +109,9 @@ def ppo() -> list[Arm]:
     return [*both, Arm(name="Recipe on Pong bf16", task="ALE/Pong-v5", settings=short, seeds=seeds)]
 
 
-SUITES: dict[str, Callable[[], list[Arm]]] = {f.__name__: f for f in (pong, robots, controls, ppo)}
+SUITES: dict[str, Callable[[], list[Arm]]] = {
+    f.__name__: f for f in (pong, games, robots, controls, ppo)
+}
 
 
 def main() -> None:

@@ -105,8 +105,8 @@ def ppo() -> list[Arm]:
         )
         for who in ("prefrl", "SB3")
     ]
-    short = {**alike, "policy": {"precision": "bf16"}}
-    return [*both, Arm(name="Recipe on Pong bf16", task="ALE/Pong-v5", settings=short, seeds=seeds)]
+    bf16 = {**alike, "policy": {"precision": "bf16"}}
+    return [*both, Arm(name="Recipe on Pong bf16", task="ALE/Pong-v5", settings=bf16, seeds=seeds)]
 
 
 SUITES: dict[str, Callable[[], list[Arm]]] = {

@@ -250,24 +250,39 @@ def test_the_same_command_and_resume_go_on(finished, argv, capsys):
     assert "resuming" in capsys.readouterr().err
 
 
-def test_a_run_goes_on_with_other_threads(nowhere, capsys, monkeypatch):
-    def stopped(ppo, *args, **about):
+@pytest.fixture
+def stopped(nowhere, monkeypatch):
+    """A run that was stopped at its first update."""
+
+    def stop(ppo, *args, **about):
         raise KeyboardInterrupt
 
-    run, again = nowhere / "run", ["train", "--resume", "--out", str(nowhere / "run")]
+    run = nowhere / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("prefrl.ppo.PPO.update", stopped)
+        patch.setattr("prefrl.ppo.PPO.update", stop)
         assert main(["train", *SMALL, "--no-video", "--out", str(run)]) == 130
-    settings = (run / "config.toml").read_text()
+    return run
+
+
+def test_a_run_goes_on_with_other_threads(stopped, capsys):
+    again = ["train", "--resume", "--out", str(stopped)]
+    settings = (stopped / "config.toml").read_text()
     assert "threads = 1" in settings
     assert main([*again, "--threads", "2"]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "2 threads from here on, 1 before: rounding may make another course of it" in said
-    assert (run / "config.toml").read_text() == settings
-    noted = json.loads((run / "provenance.json").read_text())["threads"]
+    assert (stopped / "config.toml").read_text() == settings
+    noted = json.loads((stopped / "provenance.json").read_text())["threads"]
     assert [one["threads"] for one in noted] == [1, 2]
     assert main(again) == 0  # it is complete, so nothing is computed
     assert "before" not in capsys.readouterr().err
+
+
+def test_a_damaged_provenance_is_said_and_left(stopped, capsys):
+    (stopped / "provenance.json").write_text("{")
+    assert main(["train", "--resume", "--out", str(stopped)]) == 2
+    assert "provenance.json is damaged" in capsys.readouterr().err.splitlines()[-1]
+    assert (stopped / "provenance.json").read_text() == "{"
 
 
 def test_a_finished_run_is_filmed_or_left_with_its_films(finished):

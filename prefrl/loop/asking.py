@@ -29,9 +29,9 @@ class Asking:
     """Queries go out, answers come in, and both are counted; `step` is where the run stands.
 
     Args:
-        schedule: how many labels are due by which step.
         rater: a synthetic rater who answers at once, or None where people answer in their own
             time, through the store.
+        schedule: how many labels are due by which step.
         store: owned by the caller.
         recorder: its pool is what may be asked about.
         bank: takes in what has been answered.

@@ -97,9 +97,16 @@ class RunDir:
             )
 
     def note_threads(self, threads: int, *, step: int) -> int | None:
-        """Write down how many there are from `step` on; the number before it, if it was another."""
+        """Write down how many there are from `step` on; the number before it, if it was another.
+
+        Raises:
+            UserError: what is written there is damaged; it is left as it is.
+        """
         path = self.path / PROVENANCE
-        about = json.loads(path.read_text()) if path.is_file() else {}
+        try:
+            about = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}): move it away to go on") from error
         noted = about.setdefault("threads", [])
         before = noted[-1]["threads"] if noted else threads
         if not noted or before != threads:

@@ -184,7 +184,7 @@ class LabelBank:
         return torch.from_numpy(np.stack(list(totals.values()), axis=1)).to(self.device)
 
     def recent_segments(self, count: int, *, stride: int = 1) -> Steps:
-        """Every `stride`-th step, from the middle one on, of the last `count` labelled segments."""
+        """Every `stride`-th step, from number stride // 2 on, of the last labelled segments."""
         return self.steps(self.segment_ids[-count:], stride=stride, offset=stride // 2)
 
     def steps(self, ids: list[str], *, stride: int = 1, offset: int = 0) -> Steps:

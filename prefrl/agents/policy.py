@@ -58,7 +58,11 @@ class ControlInputs:
 
     def rows(self, index: Tensor) -> ControlInputs:
         """The rows `index` [n]."""
-        return ControlInputs(observation=self.observation[index], action=self.action[index])
+        return ControlInputs(
+            # copies whole rows, which `observation[index]` does number by number
+            observation=self.observation.index_select(0, index),
+            action=self.action[index],
+        )
 
     def by_step(self) -> ControlInputs:
         """[B * T, 1, ...]."""

@@ -73,7 +73,8 @@ def controls() -> list[Arm]:
 
 def ppo() -> list[Arm]:
     """SB3's defaults on HalfCheetah, the published Atari settings and our own on Pong, the same
-    for both; and does bf16 arithmetic learn as well as fp32?
+    for both; and does bf16 arithmetic learn as well as fp32? What do standardised pixels, which SB3
+    has not, bring?
 
     `value_coef` 1 is its `vf_coef` .5: our squared error is halved, as in the paper's code.
     """
@@ -89,12 +90,12 @@ def ppo() -> list[Arm]:
     }  # fmt: skip
     published = {
         **alike, "num_envs": 8, "rollout_steps": 128,
-        "policy": {"trunk": "nature", "precision": "fp32"},
+        "policy": {"trunk": "nature", "precision": "fp32", "normalise_observations": False},
         "ppo": {"lr": 2.5e-4, "lr_end": 0.0, "epochs": 4, "minibatches": 4, "clip": 0.1,
                 "entropy_coef": 0.01, "entropy_end": 1.0, "adam_eps": 1e-5, "gamma": 0.99,
                 "lam": 0.95, "value_coef": 1.0},
     }  # fmt: skip
-    recipe = {**alike, "policy": {"precision": "fp32"}}
+    recipe = {**alike, "policy": {"precision": "fp32", "normalise_observations": False}}
     seeds = range(5)
     both = [
         Arm(name=f"{name} {who}", task=task, settings=settings, seeds=seeds, sb3=who == "SB3")
@@ -105,8 +106,12 @@ def ppo() -> list[Arm]:
         )
         for who in ("prefrl", "SB3")
     ]
-    bf16 = {**alike, "policy": {"precision": "bf16"}}
-    return [*both, Arm(name="Recipe on Pong bf16", task="ALE/Pong-v5", settings=bf16, seeds=seeds)]
+    ours = [
+        Arm(name=f"Recipe on Pong {name}", task="ALE/Pong-v5", seeds=seeds,
+            settings={**alike, "policy": {"precision": "bf16", "normalise_observations": standard}})
+        for name, standard in (("bf16", False), ("standardised", True))
+    ]  # fmt: skip
+    return [*both, *ours]
 
 
 SUITES: dict[str, Callable[[], list[Arm]]] = {

@@ -124,7 +124,7 @@ def ours_pong(steps: int, precision: str = "auto") -> float:
         reward="true",
         labels=0,
         ppo=PONG_PPO,
-        policy={"trunk": "nature", "precision": precision},
+        policy={"trunk": "nature", "precision": precision, "normalise_observations": False},
         env={"actions": "minimal"},
         **PONG,
     )

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from prefrl.pixels import FoldedConv, from_planes, patch_weight, to_patches
+from prefrl.pixels import FoldedConv, from_planes, patch_weight, standardised, to_patches
 
 
 def frames(size: tuple[int, int] = (8, 8)) -> torch.Tensor:
@@ -84,3 +84,24 @@ def test_planes_become_channels_last(channels: int, contiguous: bool) -> None:
 def test_planes_of_other_numbers_are_refused() -> None:
     with pytest.raises(AssertionError):
         from_planes(np.zeros((1, 4, 6, 7), dtype=np.float32), torch.device("cpu"))
+
+
+def test_pixels_are_standardised_place_by_place() -> None:
+    mean, scale = torch.full((2, 3, 1), 10.0), torch.full((2, 3, 1), 0.5)
+    mean[1, 2], scale[1, 2] = 100.0, 1.0
+    x = torch.full((4, 2, 3, 2), 14, dtype=torch.uint8)
+    x[0, 1, 2] = torch.tensor([99, 200])  # the second is a hundred deviations away
+    got = standardised(x, mean, scale)
+    assert got.dtype == torch.float32
+    assert got[0, 1, 2].tolist() == [-1.0, 5.0]
+    assert (got[0, 0] == 2.0).all()  # (14 - 10) / 2
+    assert (got[1:, 1, 2] == -5.0).all()
+    assert (x[1] == 14).all()  # what it was given is as it was
+
+
+def test_standardising_keeps_doubles() -> None:
+    x = torch.tensor([[1.0, 3.0]], dtype=torch.float64)
+    got = standardised(x, torch.tensor([1.0, 1.0]), torch.tensor([2.0, 3.0]), limit=4.0)
+    assert got.dtype == torch.float64
+    assert got.tolist() == [[0.0, 4.0]]
+    assert x.tolist() == [[1.0, 3.0]]

@@ -9,6 +9,7 @@ from prefrl.agents.policy import (
     GaussianPolicy,
     PolicyConfig,
     make_policy,
+    restore_policy,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "PolicyConfig",
     "few_threads",
     "make_policy",
+    "restore_policy",
 ]

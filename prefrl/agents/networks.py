@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import FoldedConv, to_patches
+from prefrl.pixels import FoldedConv, standardised, to_patches
 
 
 def init_linear(
@@ -28,8 +28,7 @@ class PixelTrunk(nn.Module):
 
     The weights stay in float32 and are cast to `dtype` in every forward, or once inside
     `cast_once`, so that gradients accumulate in float32: bfloat16 arithmetic over float32
-    masters. Frames are `prepare`d once for all the forwards that read them; dividing them by 255
-    is folded into the first layer's weights.
+    masters. Frames are `prepare`d once for all the forwards that read them.
 
     Args:
         convs: (filters, kernel, stride) of each layer.
@@ -64,7 +63,7 @@ class PixelTrunk(nn.Module):
         self._ready: list[tuple[Tensor, Tensor]] | None = None
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """[..., H, W, C] uint8 -> [..., H, w, c] patches for `forward`."""
+        """[..., H, W, C] numbers of the order of 1 -> [..., H, w, c] patches for `forward`."""
         patches = to_patches(frames.flatten(0, -4), self.kernel, self.stride, self.dtype)
         return patches.unflatten(0, frames.shape[:-3])
 
@@ -115,28 +114,40 @@ class ObservationNormaliser(nn.Module):
 
     Observations hold no reward, so nothing leaks; statistics move only between rollouts, so
     a rollout and its update see the same numbers. Merging follows Chan et al. 1979.
+
+    Args:
+        shape: of the statistics, with which observations [..., *obs] are broadcast.
+        limit: deviations at which observations are cut off.
+        least_var: added to the variance of each entry.
+        std: deviation of each before the first update, around 0.
     """
 
     mean: Tensor
     var: Tensor
     count: Tensor
 
-    def __init__(self, shape: tuple[int, ...], *, limit: float = 10.0) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        limit: float = 10.0,
+        least_var: float = 1e-8,
+        std: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.limit = limit
+        self.limit, self.least_var = limit, least_var
         self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
+        self.register_buffer("var", torch.full(shape, std**2, dtype=torch.float64))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
 
     def forward(self, observation: Tensor) -> Tensor:
         """[..., *obs] -> the same, standardised and clipped."""
-        scale = (self.var + 1e-8).rsqrt().float()
-        x = (observation - self.mean.float()) * scale
-        return x.clamp(-self.limit, self.limit)
+        scale = (self.var + self.least_var).rsqrt().float()
+        return standardised(observation, self.mean.float(), scale, limit=self.limit)
 
     @torch.no_grad()
     def update(self, observation: Tensor) -> None:
-        """Merge in [B, T, *obs]."""
+        """Merge in [B, T, *shape]."""
         x = observation.flatten(0, 1).double()
         mean, var, n = x.mean(0), x.var(0, correction=0), len(x)
         total = self.count + n

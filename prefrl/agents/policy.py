@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from prefrl.agents.networks import ObservationNormaliser, PixelTrunk, init_linear, mlp
 from prefrl.errors import UserError, refuse_idle
+from prefrl.pixels import BYTES, LEAST_VAR, LIMIT
 from prefrl.ppo import Evaluation
 
 # (filters, kernel, stride) and features
@@ -24,7 +25,7 @@ TRUNKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
 }
 
 
-STATES_ONLY = ("widths", "normalise_observations")  # settings
+LOOKED_AT = 8  # every so many steps of a rollout go into the statistics of pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class PolicyConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the convolutions; auto: bf16 where the hardware has it."""
     normalise_observations: bool = True
-    """Standardise state observations by running statistics."""
+    """Standardise observations by running statistics, pixels each place of the picture; false:
+    states as they are, pixels from 0 to 1."""
     log_std: float = 0.0
     """Initial log standard deviation of continuous actions."""
 
@@ -128,7 +130,11 @@ class CategoricalPolicy(ControlPolicy):
     ) -> None:
         super().__init__()
         self.pixels = len(observation.shape) == 3
+        self.normalises = config.normalise_observations
         if self.pixels:
+            self.normaliser = ObservationNormaliser(
+                (*observation.shape[1:], 1), limit=LIMIT, least_var=LEAST_VAR, std=BYTES
+            )
             convs, hidden = TRUNKS[config.trunk]
             self.trunk = PixelTrunk(
                 size=observation.shape[1],
@@ -145,7 +151,6 @@ class CategoricalPolicy(ControlPolicy):
             inputs = math.prod(observation.shape)
             self.actor = mlp(inputs, config.widths, actions, gain=0.01, generator=generator)
             self.critic = mlp(inputs, config.widths, 1, gain=1.0, generator=generator)
-        self.normalises = not self.pixels and config.normalise_observations
 
     def act(self, prepared: Tensor, *, generator: torch.Generator, greedy: bool = False) -> Action:
         features = self._features(prepared)
@@ -164,9 +169,10 @@ class CategoricalPolicy(ControlPolicy):
         return self.critic(self._features(prepared)).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
-        if self.pixels:
-            return self.trunk.prepare(observation)
-        return self.normaliser(observation) if self.normalises else observation
+        x = self.normaliser(observation) if self.normalises else observation
+        if not self.pixels:
+            return x
+        return self.trunk.prepare(x if self.normalises else x / BYTES)
 
     def acting(self) -> AbstractContextManager[None]:
         return self.trunk.cast_once() if self.pixels else nullcontext()
@@ -183,8 +189,11 @@ class CategoricalPolicy(ControlPolicy):
         )
 
     def observe(self, observation: Tensor) -> None:
-        if self.normalises:
-            self.normaliser.update(observation)
+        if not self.normalises:
+            return
+        if self.pixels:  # of stacked frames the newest: the others were that before
+            observation = observation[:, ::LOOKED_AT, ..., -1:]
+        self.normaliser.update(observation)
 
     def _features(self, observation: Tensor) -> Tensor:
         return self.trunk(observation) if self.pixels else observation
@@ -275,6 +284,14 @@ def make_policy(
     return policy.to(device)
 
 
+def restore_policy(policy: ControlPolicy, state: dict[str, Tensor]) -> None:
+    """Take in a `state_dict` from a file, as it was: in older ones pixels go from 0 to 1."""
+    fresh = {k: v for k, v in policy.state_dict().items() if k.startswith("normaliser.")}
+    if "normaliser.count" in fresh:
+        fresh["normaliser.count"] = torch.full_like(fresh["normaliser.count"], 2.0**50)  # and stay
+    policy.load_state_dict({**fresh, **state})
+
+
 def _readable(observation: gymnasium.Space, action: gymnasium.Space) -> tuple[Box, Discrete | Box]:
     """The same, if there is a policy for them."""
     if not isinstance(observation, Box) or len(observation.shape) not in (1, 3):
@@ -296,7 +313,7 @@ def refuse_unread(config: PolicyConfig, *, pixels: bool, discrete: bool) -> None
     Raises:
         UserError: there is one.
     """
-    unread = {"trunk": "states"} if not pixels else dict.fromkeys(STATES_ONLY, "pixels")
+    unread = {"widths": "pixels"} if pixels else {"trunk": "states"}
     if discrete:
         unread["log_std"] = "discrete actions"
     for name, beside in unread.items():

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from prefrl.agents import ControlPolicy, few_threads, make_policy
+from prefrl.agents import ControlPolicy, few_threads, make_policy, restore_policy
 from prefrl.config import TrainConfig
 from prefrl.errors import UserError
 from prefrl.loop.checkpoint import newest_checkpoint
@@ -95,7 +95,7 @@ def load_policy(
         device=device,
         generator=torch.Generator(),
     )
-    policy.load_state_dict(load_file(path / "policy.safetensors"))
+    restore_policy(policy, load_file(path / "policy.safetensors"))
     return policy, _step_of(path)
 
 

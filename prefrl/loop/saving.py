@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from prefrl.agents import restore_policy
 from prefrl.errors import UserError
 from prefrl.feedback import decode_segment, encode_segment
 from prefrl.loop.checkpoint import below, load_optimiser, optimiser_tensors, prefixed
@@ -42,7 +43,7 @@ def read_run(run: Run, path: Path) -> None:
     """
     counters = json.loads((path / STATE).read_text())
     _check_true_reward(run, begun=counters.get("true_reward"))
-    run.policy.load_state_dict(load_file(path / POLICY))
+    restore_policy(run.policy, load_file(path / POLICY))
     run.model.restore(load_file(path / MODEL))
     for name in COUNTERS:
         setattr(run, name, counters[name])

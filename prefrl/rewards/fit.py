@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prefrl.rewards.bank import LabelBank, LabelBatch, Steps
+from prefrl.rewards.bank import LabelBank, LabelBatch
 from prefrl.rewards.holdout import held_out, label_loss
 from prefrl.rewards.model import L2_RANGE, RewardConfig, RewardModel
-from prefrl.rewards.networks import StateReward
 
 SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
 CPU_CHUNK = {"pixels": 200, "states": 1600}
@@ -51,7 +50,8 @@ class RewardFitter:
             return {}
         config = self.config
         labelled = self.bank.recent_segments(config.normaliser_segments, stride=config.stride)
-        _anchor_inputs(self.model, labelled)
+        if not self.model.fitted:  # and never again: inputs that move change a network's meaning
+            self.model.network.standardise_on(labelled.observation, labelled.action)
         self.model.network.train()
         chunk = self._labels_at_once()
         for _ in range(steps):
@@ -152,16 +152,3 @@ class RewardFitter:
         """The inverse of `state`."""
         self.l2 = state["l2"].to(self.model.device)
         self.losses = state["losses"].to(self.model.device)
-
-
-def _anchor_inputs(model: RewardModel, labelled: Steps) -> None:
-    """States are standardised by the labelled segments before the first fit, then for ever.
-
-    Fixed, because moving inputs under a fitted network change its meaning.
-    """
-    network = model.network
-    if model.fitted or not isinstance(network, StateReward):
-        return
-    x = network.features(labelled.observation, labelled.action)
-    network.mean.copy_(x.mean(0))
-    network.std.copy_(x.std(0, correction=0).clamp_min(1e-2))

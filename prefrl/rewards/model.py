@@ -251,7 +251,8 @@ class RewardModel:
         """The inverse of `state`."""
         prefix = "network."
         network = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        self.network.load_state_dict(network)
+        fresh = self.network.state_dict()  # older files: pixels from 0 to 1, as in a fresh one
+        self.network.load_state_dict({"mean": fresh["mean"], "std": fresh["std"], **network})
         self.mean, self.std = state["mean"].to(self.device), state["std"].to(self.device)
         self.median = state.get("median", torch.zeros(())).to(self.device)  # older files: unused
         self.fitted = bool(state["fitted"])

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import FoldedConv, to_patches
+from prefrl.pixels import BYTES, LEAST_VAR, FoldedConv, standardised, to_patches
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
+LEAST_STD = 1e-2  # of states
 FAR = 10.0  # deviations of the first labels, beyond which inputs are compressed or cut
 HEAD_GAIN = 0.1  # returns are sums of ten steps or more: start with answers near one half
 
@@ -51,6 +52,9 @@ class RewardNetwork(nn.Module):
     dtype: torch.dtype = torch.float32
     """Of the arithmetic but for the last layer; weights are always float32."""
 
+    mean: Tensor
+    std: Tensor
+    """Of the inputs on the first labelled segments."""
     head: BatchedLinear
 
     def forward(
@@ -69,6 +73,10 @@ class RewardNetwork(nn.Module):
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
         """[E, n, HIDDEN] activations of the last hidden layer, of which rewards are linear."""
+        raise NotImplementedError
+
+    def standardise_on(self, observation: Tensor, action: Tensor) -> None:
+        """Inputs are in deviations of these steps, [n, *obs] and [n, *act], from now on."""
         raise NotImplementedError
 
     def member_weights(self) -> list[Tensor]:
@@ -104,6 +112,8 @@ class PixelReward(RewardNetwork):
         super().__init__()
         self.members, self.dropout, self.dtype = members, dropout, dtype
         self.architecture = architecture
+        self.register_buffer("mean", torch.zeros(size, size, 1))
+        self.register_buffer("std", torch.full((size, size, 1), BYTES))
         convs, norms, inputs, width = [], [], frames, None
         for filters, kernel, stride in architecture.convs:
             conv = FoldedConv(
@@ -132,7 +142,8 @@ class PixelReward(RewardNetwork):
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
         _, kernel, stride = self.architecture.convs[0]
-        patches = to_patches(observation, kernel, stride, self.dtype).permute(0, 3, 1, 2)
+        x = standardised(observation, self.mean, self.std.reciprocal())
+        patches = to_patches(x, kernel, stride, self.dtype).permute(0, 3, 1, 2)
         layers = [self._of_members(i) for i in range(len(self.convs))]
         hidden = []
         for member, (weight, bias) in enumerate(self._hidden()):
@@ -148,6 +159,12 @@ class PixelReward(RewardNetwork):
             x = x.permute(0, 2, 3, 1).flatten(1)  # as it lies in memory
             hidden.append(torch.addmm(bias, x, weight))
         return F.leaky_relu(torch.stack(hidden).float(), LEAK)
+
+    def standardise_on(self, observation: Tensor, action: Tensor) -> None:
+        frames = observation.movedim(-1, 1).flatten(0, 1).float()  # stacked ones are alike
+        self.mean.copy_(frames.mean(0).unsqueeze(-1))
+        var = frames.var(0, correction=0).clamp_min(LEAST_VAR)
+        self.std.copy_(var.sqrt().unsqueeze(-1))
 
     def member_weights(self) -> list[Tensor]:
         named = self.convs.named_parameters()
@@ -195,9 +212,6 @@ class StateReward(RewardNetwork):
         cut: inputs end at `FAR`; else what is beyond is `compressed`.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         *,
@@ -225,6 +239,11 @@ class StateReward(RewardNetwork):
         x = x.expand(self.members, -1, -1)
         x = F.leaky_relu(self.first(x), LEAK, inplace=True)
         return F.leaky_relu(self.second(x), LEAK, inplace=True)
+
+    def standardise_on(self, observation: Tensor, action: Tensor) -> None:
+        x = self.features(observation, action)
+        self.mean.copy_(x.mean(0))
+        self.std.copy_(x.std(0, correction=0).clamp_min(LEAST_STD))
 
     def features(self, observation: Tensor, action: Tensor) -> Tensor:
         """[n, *obs], [n, *act] -> [n, inputs]."""

@@ -32,10 +32,10 @@ def frames(n: int = 6) -> Tensor:
 
 
 def features(net: PixelTrunk) -> Tensor:
-    return net(net.prepare(frames()))
+    return net(net.prepare(frames() / 255))
 
 
-def test_trunk_is_plain_convolutions_on_frames_between_zero_and_one() -> None:
+def test_trunk_is_plain_convolutions() -> None:
     net, x = trunk(torch.float32), frames().permute(0, 3, 1, 2).float() / 255
     for conv in net.convs:
         assert isinstance(conv, torch.nn.Conv2d)

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
-from prefrl.agents import CategoricalPolicy, ControlInputs, GaussianPolicy, PolicyConfig
+from prefrl.agents import (
+    CategoricalPolicy,
+    ControlInputs,
+    GaussianPolicy,
+    PolicyConfig,
+    restore_policy,
+)
 from prefrl.agents.policy import ControlPolicy, compute_dtype, make_policy, refuse_unread
 from prefrl.errors import UserError
 
@@ -157,6 +163,60 @@ def test_observing_moves_the_normaliser_only_where_states_are_normalised() -> No
     )
     plain.observe(5 + states(2, 8))
     torch.testing.assert_close(plain.prepare(states(2, 8)), states(2, 8))
+
+
+def plain_pixels() -> CategoricalPolicy:
+    """Pixels from 0 to 1."""
+    config = PolicyConfig(trunk="small", precision="fp32", normalise_observations=False)
+    made = make_policy(PIXELS, DISCRETE, config, device=torch.device("cpu"), generator=generator())
+    assert isinstance(made, CategoricalPolicy)
+    return made
+
+
+def test_pixels_are_standardised_by_what_their_place_has_shown() -> None:
+    pi = policy(PIXELS, DISCRETE)
+    assert isinstance(pi, CategoricalPolicy)
+    x = torch.full((2, 16, 84, 84, 4), 87, dtype=torch.uint8)
+    x[0, 8, 3, 5, -1] = 236  # a ball in the newest frame of 1 of the 4 that are looked at
+    x[..., 40, 40, 0] = 1  # an older frame, which was the newest before
+    pi.observe(x)
+    assert pi.normaliser.count == 4
+    assert pi.normaliser.mean[3, 5].item() == pytest.approx(87 + 149 / 4)
+    assert pi.normaliser.mean[40, 40].item() == 87
+    standing = torch.full((1, 84, 84, 4), 87, dtype=torch.uint8)
+    ball, never = standing.clone(), standing.clone()
+    ball[0, 3, 5, 2], never[0, 60, 60, 2] = 236, 88
+    difference = pi.prepare(ball) - pi.prepare(standing)
+    assert difference.count_nonzero() == 1  # any of the stacked frames is standardised alike
+    # deviation 149 sqrt(1/4 3/4) = 64.5, and the least variance of 1 grey level
+    assert difference.max().item() == pytest.approx(149 / 64.53, rel=1e-3)
+    assert pi.prepare(never).max().item() == pytest.approx(1.0)  # a level above a constant
+
+
+def test_pixels_go_from_0_to_1_where_nothing_is_standardised() -> None:
+    pi, x = plain_pixels(), frames(3)
+    pi.observe(frames(2, 8))
+    assert torch.equal(pi.prepare(x), pi.trunk.prepare(x / 255))
+
+
+def test_an_older_policy_of_pixels_plays_as_it_did_and_goes_on_so() -> None:
+    older = plain_pixels()
+    state = {k: v for k, v in older.state_dict().items() if not k.startswith("normaliser.")}
+    pi = policy(PIXELS, DISCRETE)
+    restore_policy(pi, state)
+    x = frames(4)
+    for _ in range(2):
+        torch.testing.assert_close(
+            pi.value(pi.prepare(x)), older.value(older.prepare(x)), rtol=1e-4, atol=1e-5
+        )
+        pi.observe(frames(2, 8))
+
+
+def test_statistics_of_pixels_come_back() -> None:
+    before, after = policy(PIXELS, DISCRETE), policy(PIXELS, DISCRETE)
+    before.observe(frames(2, 8))
+    restore_policy(after, before.state_dict())
+    assert torch.equal(after.prepare(frames(3)), before.prepare(frames(3)))
 
 
 def test_value_and_policy_share_no_weight_on_states() -> None:

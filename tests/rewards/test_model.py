@@ -126,6 +126,17 @@ def test_a_model_saved_before_there_was_a_median_is_read(tmp_path: Path) -> None
                        made.score_steps(x[0][None], x[1][None]))  # fmt: skip
 
 
+def test_a_model_from_before_pixels_were_standardised_reads_them_from_0_to_1() -> None:
+    made, x = model(PIXELS), steps(9, spaces=PIXELS)
+    made.normalise_on(*x)
+    older = {k: v for k, v in made.state().items() if k not in ("network.mean", "network.std")}
+    assert len(older) == len(made.state()) - 2
+    other = model(PIXELS)
+    other.restore(older)
+    assert torch.equal(other.score_steps(x[0][None], x[1][None]),
+                       made.score_steps(x[0][None], x[1][None]))  # fmt: skip
+
+
 def test_a_model_from_before_far_inputs_could_be_chosen_cuts_them_off_as_it_did(
     tmp_path: Path,
 ) -> None:

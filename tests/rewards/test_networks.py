@@ -217,6 +217,25 @@ def test_states_are_standardised() -> None:
     assert torch.equal(net(torch.full((1, 4), 9.0), torch.full((1, 2), 9.0)), want)
 
 
+def test_pixels_are_standardised_by_the_places_of_all_stacked_frames() -> None:
+    net = network("pixels", architecture="small").eval()
+    assert isinstance(net, PixelReward)
+    shown = torch.full((2, SIZE, SIZE, FRAMES), 87, dtype=torch.uint8)
+    shown[0, 3, 5, 1] = 91  # one of four frames
+    shown[:, 7, 7] = torch.tensor([60, 100], dtype=torch.uint8)
+    net.standardise_on(shown, torch.zeros(2, 2))
+    assert net.mean.shape == net.std.shape == (SIZE, SIZE, 1)
+    assert net.mean[[3, 7, 0], [5, 7, 0], 0].tolist() == [88.0, 80.0, 87.0]
+    # sqrt(4^2 (1/4 - 1/16)), (100 - 60) / 2, and a grey level where nothing changed
+    assert net.std[[3, 7, 0], [5, 7, 0], 0].tolist() == [pytest.approx(3**0.5), 20.0, 1.0]
+    action = torch.zeros(1, 2)
+    base = net(shown[1:], action)
+    near, far, farther = shown[1:].clone(), shown[1:].clone(), shown[1:].clone()
+    near[0, 20, 20, 0], far[0, 20, 20, 0], farther[0, 20, 20, 0] = 88, 92, 255
+    assert not torch.equal(net(near, action), base)
+    assert torch.equal(net(far, action), net(farther, action))  # beyond 5 deviations
+
+
 def test_a_discrete_action_is_one_hot() -> None:
     net = network("discrete")
     assert isinstance(net, StateReward)

@@ -1,9 +1,9 @@
-"""What convolutions read: each place of the picture by what it usually shows, and neighbours in
-the channels.
+"""Pixels as convolutions read them: standardised place by place, with neighbours as channels.
 
 Most of a game's picture never changes, and what matters may be a ball of two pixels: less its mean,
-and in its own deviations, a place says only what is not always there. PPO on Pong's true reward
-comes to 15 in a quarter of the steps (docs/log.md, 2026-11-30).
+and in its own deviations, a place says only what is not always there. On Pong's true reward PPO
+has 15 after .4 to .5M steps so, and without it had not after 1M in eight of nine runs (docs/log.md,
+2026-11-30).
 
 A convolution of kernel k and stride s over [H, W, C] is one of kernel (k, ceil(k / s)) and
 stride (s, 1) over [H, W / s, s * C], which is the same memory read otherwise. A matrix unit then
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 LIMIT = 5.0
 """Deviations at which standardised pixels end."""
 LEAST_VAR = 1.0
-"""Of a place that never changed: one level of grey, the step between bytes."""
+"""Added to the variance of each place, which may never have changed: a level of grey, squared."""
 BYTES = 255.0
 """Mean 0 and this deviation, before there are others: pixels from 0 to 1."""
 

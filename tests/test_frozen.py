@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import prefrl
 from envs import make_vec
@@ -19,6 +20,7 @@ from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import spaces_of
 from prefrl.rewards import RewardConfig, RewardModel, find_model
+from prefrl.rewards.saved import ABOUT, WEIGHTS, sha256
 from tests.loop.answered import DOT, answered
 
 PENDULUM = "Pendulum-v1"
@@ -96,6 +98,22 @@ def test_it_goes_on_after_its_source_is_gone_and_refuses_another(
     other.save(source)
     assert main(["train", "--resume", "--out", out]) == 2
     assert "has its run gone on since?" in capsys.readouterr().err
+
+
+def test_a_run_on_an_older_model_goes_on_from_its_own_copy(fitted: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", str(tmp_path / "run")
+    source.mkdir()
+    RewardModel.load(fitted).save(source)
+    tensors = load_file(source / WEIGHTS)
+    del tensors["median"]  # older files have none
+    save_file(tensors, source / WEIGHTS)
+    about = json.loads((source / ABOUT).read_text())
+    about["sha256"] = sha256(source / WEIGHTS)
+    (source / ABOUT).write_text(json.dumps(about))
+    prefrl.train(DOT, reward_model=source, out=out, **SHORT)
+    shutil.rmtree(source)
+    assert main(["train", "--resume", "--out", out]) == 0
+    assert find_model(Path(out)).sha256 == about["sha256"]
 
 
 @pytest.mark.parametrize(

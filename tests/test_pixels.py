@@ -35,13 +35,6 @@ def test_patches_and_their_weight_are_the_strided_convolution(
     torch.testing.assert_close(got, wanted, atol=1e-2, rtol=1e-4)  # of sums of some thousands
 
 
-def test_every_byte_is_exact_in_bfloat16() -> None:
-    x = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1)
-    exact = to_patches(x, 4, 4, torch.float32)
-    assert exact.flatten().sort().values.tolist() == list(range(256))
-    assert torch.equal(to_patches(x, 4, 4, torch.bfloat16).float(), exact)
-
-
 def test_the_gradient_reaches_the_frames_weight_through_its_patches() -> None:
     x, weight = frames(), torch.ones(2, 3, 3, 3, requires_grad=True)
     patches = to_patches(x, 3, 2, torch.float32).permute(0, 3, 1, 2)

@@ -169,10 +169,11 @@ class CategoricalPolicy(ControlPolicy):
         return self.critic(self._features(prepared)).squeeze(-1)
 
     def prepare(self, observation: Tensor) -> Tensor:
-        x = self.normaliser(observation) if self.normalises else observation
-        if not self.pixels:
-            return x
-        return self.trunk.prepare(x if self.normalises else x / BYTES)
+        if self.normalises:
+            observation = self.normaliser(observation)
+        elif self.pixels:
+            observation = observation / BYTES
+        return self.trunk.prepare(observation) if self.pixels else observation
 
     def acting(self) -> AbstractContextManager[None]:
         return self.trunk.cast_once() if self.pixels else nullcontext()
@@ -266,7 +267,7 @@ def make_policy(
     """The policy for one environment's spaces, on `device`.
 
     Args:
-        observation: Box of shape [C, H, W] uint8, or [d] float.
+        observation: Box of shape [C, H, W] uint8, frames with the newest last, or [d] float.
         action: Discrete, or Box of shape [d].
         generator: draws the initial weights; on the CPU.
 
@@ -285,11 +286,20 @@ def make_policy(
 
 
 def restore_policy(policy: ControlPolicy, state: dict[str, Tensor]) -> None:
-    """Take in a `state_dict` from a file, as it was: in older ones pixels go from 0 to 1."""
-    fresh = {k: v for k, v in policy.state_dict().items() if k.startswith("normaliser.")}
-    if "normaliser.count" in fresh:
-        fresh["normaliser.count"] = torch.full_like(fresh["normaliser.count"], 2.0**50)  # and stay
-    policy.load_state_dict({**fresh, **state})
+    """Take in a `state_dict` from a file.
+
+    In older ones pixels went from 0 to 1, and that is how such a policy plays, and goes on.
+    """
+    pixels = isinstance(policy, CategoricalPolicy) and policy.pixels
+    if pixels and not any(name.startswith("normaliser.") for name in state):
+        shape = policy.state_dict()["normaliser.mean"].shape
+        state = {
+            **state,
+            "normaliser.mean": torch.zeros(shape),
+            "normaliser.var": torch.full(shape, BYTES**2),
+            "normaliser.count": torch.tensor(2.0**50),  # so many that no others move them
+        }
+    policy.load_state_dict(state)
 
 
 def _readable(observation: gymnasium.Space, action: gymnasium.Space) -> tuple[Box, Discrete | Box]:

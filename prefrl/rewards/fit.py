@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from prefrl.rewards.model import L2_RANGE, RewardConfig, RewardModel
 SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
 CPU_CHUNK = {"pixels": 200, "states": 1600}
 """Steps per forward and backward: many more leave the caches."""
+
+SEGMENTS_AT_ONCE = 32  # whose pixels as doubles are a hundred megabytes
 
 
 class RewardFitter:
@@ -49,15 +53,23 @@ class RewardFitter:
         if steps <= 0 or len(self.bank) == 0:
             return {}
         config = self.config
-        labelled = self.bank.recent_segments(config.normaliser_segments, stride=config.stride)
         if not self.model.fitted:  # and never again: inputs that move change a network's meaning
-            self.model.network.standardise_on(labelled.observation, labelled.action)
+            self.model.network.standardise_on(self._labelled())
         self.model.network.train()
         chunk = self._labels_at_once()
         for _ in range(steps):
             self._step(self._draw(), chunk=chunk)
+        labelled = self.bank.recent_segments(config.normaliser_segments, stride=config.stride)
         self.model.normalise_on(labelled.observation, labelled.action)
         return {**self._figures(), "reward/updates": float(steps)}
+
+    def _labelled(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """[n, *obs] and [n, *act] of every segment in the bank, some segments at a time."""
+        stride, ids = self.config.stride, self.bank.segment_ids
+        for start in range(0, len(ids), SEGMENTS_AT_ONCE):
+            some = ids[start : start + SEGMENTS_AT_ONCE]
+            steps = self.bank.steps(some, stride=stride, offset=stride // 2)
+            yield steps.observation, steps.action
 
     def _labels_at_once(self) -> int:
         """All of a batch, except on a CPU; batch statistics are those of a chunk."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefrl.errors import UserError
 from prefrl.feedback import Segment
-from prefrl.pixels import from_planes
+from prefrl.pixels import BYTES, from_planes
 from prefrl.rewards.networks import ARCHITECTURES, PixelReward, RewardNetwork, StateReward
 from prefrl.rewards.saved import ABOUT, DTYPES, WEIGHTS, Spaces, find_model, saved_in, sha256
 
@@ -149,6 +149,7 @@ class RewardModel:
         self.scale = config.scale
         self.device = device
         self.fitted = False
+        self._lacking: frozenset[str] = frozenset()
         self.mean = torch.zeros(network.members, device=device)
         self.std = torch.ones(network.members, device=device)
         self.median = torch.zeros((), device=device)
@@ -239,23 +240,38 @@ class RewardModel:
         self.mean = raw.mean(1)
         self.std = raw.std(1, correction=0).clamp_min(1e-6)
         self.median = self._normalised(raw).median()
-        self.fitted = True
+        self.fitted, self._lacking = True, frozenset()
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that scoring needs."""
+        """Every tensor that scoring needs; of an older file just its own, so that a copy is one."""
         network = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         anchors = {"mean": self.mean, "std": self.std, "median": self.median}
-        return {**network, **anchors, "fitted": torch.tensor(self.fitted)}
+        state = {**network, **anchors, "fitted": torch.tensor(self.fitted)}
+        return {k: v for k, v in state.items() if k not in self._lacking}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
+        older = self._of_older_files()
+        self._lacking = frozenset(older) - state.keys()
+        state = {**older, **state}
         prefix = "network."
         network = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        fresh = self.network.state_dict()  # older files: pixels from 0 to 1, as in a fresh one
-        self.network.load_state_dict({"mean": fresh["mean"], "std": fresh["std"], **network})
+        self.network.load_state_dict(network)
         self.mean, self.std = state["mean"].to(self.device), state["std"].to(self.device)
-        self.median = state.get("median", torch.zeros(())).to(self.device)  # older files: unused
+        self.median = state["median"].to(self.device)
         self.fitted = bool(state["fitted"])
+
+    def _of_older_files(self) -> dict[str, Tensor]:
+        """What is not in all of them, as it was then."""
+        median = {"median": torch.zeros(())}  # unused
+        if self.spaces.kind == "states":
+            return median
+        shape = self.network.mean.shape  # pixels went from 0 to 1
+        return {
+            **median,
+            "network.mean": torch.zeros(shape),
+            "network.std": torch.full(shape, BYTES),
+        }
 
     def save(self, directory: Path) -> None:
         """Write `reward_model.safetensors`, and `reward_model.json` with its hash."""

@@ -8,6 +8,7 @@ neighbours as channels: as one grouped convolution the second layer takes 1.6 ti
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +55,7 @@ class RewardNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
-    """Of the inputs on the first labelled segments."""
+    """Of the inputs, on what was labelled at the first fit."""
     head: BatchedLinear
 
     def forward(
@@ -75,8 +76,8 @@ class RewardNetwork(nn.Module):
         """[E, n, HIDDEN] activations of the last hidden layer, of which rewards are linear."""
         raise NotImplementedError
 
-    def standardise_on(self, observation: Tensor, action: Tensor) -> None:
-        """Inputs are in deviations of these steps, [n, *obs] and [n, *act], from now on."""
+    def standardise_on(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Inputs are in deviations of these steps from now on: each [n, *obs] and [n, *act]."""
         raise NotImplementedError
 
     def member_weights(self) -> list[Tensor]:
@@ -160,11 +161,11 @@ class PixelReward(RewardNetwork):
             hidden.append(torch.addmm(bias, x, weight))
         return F.leaky_relu(torch.stack(hidden).float(), LEAK)
 
-    def standardise_on(self, observation: Tensor, action: Tensor) -> None:
-        frames = observation.movedim(-1, 1).flatten(0, 1).float()  # stacked ones are alike
-        self.mean.copy_(frames.mean(0).unsqueeze(-1))
-        var = frames.var(0, correction=0).clamp_min(LEAST_VAR)
-        self.std.copy_(var.sqrt().unsqueeze(-1))
+    def standardise_on(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+        # of stacked frames each counts, and all places alike
+        mean, var = _moments(frames.movedim(-1, 1).flatten(0, 1) for frames, _ in parts)
+        self.mean.copy_(mean.unsqueeze(-1))
+        self.std.copy_((var + LEAST_VAR).sqrt().unsqueeze(-1))
 
     def member_weights(self) -> list[Tensor]:
         named = self.convs.named_parameters()
@@ -240,10 +241,10 @@ class StateReward(RewardNetwork):
         x = F.leaky_relu(self.first(x), LEAK, inplace=True)
         return F.leaky_relu(self.second(x), LEAK, inplace=True)
 
-    def standardise_on(self, observation: Tensor, action: Tensor) -> None:
-        x = self.features(observation, action)
-        self.mean.copy_(x.mean(0))
-        self.std.copy_(x.std(0, correction=0).clamp_min(LEAST_STD))
+    def standardise_on(self, parts: Iterable[tuple[Tensor, Tensor]]) -> None:
+        mean, var = _moments(self.features(*part) for part in parts)
+        self.mean.copy_(mean)
+        self.std.copy_(var.sqrt().clamp_min(LEAST_STD))
 
     def features(self, observation: Tensor, action: Tensor) -> Tensor:
         """[n, *obs], [n, *act] -> [n, inputs]."""
@@ -289,6 +290,16 @@ class BatchedLinear(nn.Module):
         if self.weight.shape[-1] == 1:  # products with columns are slow
             return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias
         return torch.baddbmm(self.bias, x, self.weight)
+
+
+def _moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance [...] over the rows of all parts [n, ...], in float64."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for part in parts:
+        x = part.double()
+        count, total, squares = count + len(x), x.sum(0) + total, x.square().sum(0) + squares
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp_min(0)
 
 
 def _init(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:

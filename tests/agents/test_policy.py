@@ -100,6 +100,7 @@ def test_what_was_acted_on_pixels_is_evaluated_alike(
     precision: Literal["fp32", "bf16"], tolerance: float
 ) -> None:
     pi, x = policy(PIXELS, DISCRETE, precision=precision), frames(6)
+    pi.observe(frames(2, 8) // 8)
     with pi.acting(), torch.no_grad():
         done = pi.act(pi.prepare(x), generator=generator(3))
     got = pi.evaluate(
@@ -111,6 +112,8 @@ def test_what_was_acted_on_pixels_is_evaluated_alike(
 def test_bf16_policy_is_close_to_fp32_and_its_weights_are_fp32() -> None:
     exact, rough = policy(PIXELS, DISCRETE), policy(PIXELS, DISCRETE, precision="bf16")
     assert all(p.dtype == torch.float32 for p in rough.parameters())
+    for pi in (exact, rough):
+        pi.observe(frames(2, 8))
     action = torch.randint(5, (4, 2), generator=generator(2))
     a, b = (
         pi.evaluate(ControlInputs(observation=pi.prepare(frames(4, 2)), action=action))
@@ -152,7 +155,7 @@ def test_greedy_takes_the_mode_and_draws_nothing(action: gymnasium.Space) -> Non
         assert torch.equal(draws.get_state(), generator(5).get_state())
 
 
-def test_observing_moves_the_normaliser_only_where_states_are_normalised() -> None:
+def test_observing_moves_the_statistics_of_states_unless_they_stay_as_they_are() -> None:
     pi = policy(STATE, DISCRETE)
     pi.observe(5 + states(2, 8))
     assert isinstance(pi, CategoricalPolicy)
@@ -210,6 +213,17 @@ def test_an_older_policy_of_pixels_plays_as_it_did_and_goes_on_so() -> None:
             pi.value(pi.prepare(x)), older.value(older.prepare(x)), rtol=1e-4, atol=1e-5
         )
         pi.observe(frames(2, 8))
+
+
+@pytest.mark.parametrize("missing", ["normaliser.mean", "normaliser."])
+@pytest.mark.parametrize("kind", ["pixels", "states"])
+def test_a_policy_that_lost_its_statistics_is_refused(missing: str, kind: str) -> None:
+    pi = policy(PIXELS if kind == "pixels" else STATE, DISCRETE)
+    state = {k: v for k, v in pi.state_dict().items() if not k.startswith(missing)}
+    if kind == "pixels" and missing == "normaliser.":
+        return  # an older one
+    with pytest.raises(RuntimeError, match=r"normaliser\.mean"):
+        restore_policy(pi, state)
 
 
 def test_statistics_of_pixels_come_back() -> None:

@@ -14,7 +14,7 @@ from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards import LabelBank, RewardConfig, RewardFitter, RewardModel, Spaces, Steps
 from prefrl.rewards.bank import LabelBatch
-from prefrl.rewards.fit import L2_RANGE
+from prefrl.rewards.fit import L2_RANGE, SEGMENTS_AT_ONCE
 from tests.rewards.helpers import label, segment, states
 
 CPU = torch.device("cpu")
@@ -258,17 +258,28 @@ def test_what_is_fitted_on_some_steps_is_anchored_on_as_many() -> None:
     )
 
 
-def test_inputs_are_standardised_before_the_first_fit_and_never_again() -> None:
-    fit = fitter(linear_segments(20), RewardConfig(dropout=0.0), LINEAR)
+@pytest.mark.parametrize("kind", ["states", "pixels"])
+def test_inputs_are_standardised_before_the_first_fit_and_never_again(kind: str) -> None:
+    made, spaces = (linear_segments, LINEAR) if kind == "states" else (blob_segments, BLOB)
+    segments = made(2 * SEGMENTS_AT_ONCE + 6)  # in three parts
+    # anchored on the newest alone, but standardised on all
+    fit = fitter(segments, RewardConfig(dropout=0.0, normaliser_segments=4), spaces)
     fit.fit(1)
     network = fit.model.network
-    x = np.concatenate([s.observations for s in linear_segments(20)])
-    np.testing.assert_allclose(network.mean[:3], x.mean(0), rtol=1e-4)  # type: ignore[index, arg-type]
-    before = network.mean.clone()  # type: ignore[operator, union-attr]
-    more = [segment(s.observations + 50) for s in linear_segments(20, seed=3)]
+    x = np.concatenate([s.observations for s in segments]).astype(np.float64)
+    if kind == "states":
+        mean, std = network.mean[:3], network.std[:3]
+        np.testing.assert_allclose(std, x.std(0), rtol=1e-4)
+    else:
+        mean, std = network.mean, network.std
+        np.testing.assert_allclose(std, np.sqrt(x.var(0) + 1), rtol=1e-4)
+    np.testing.assert_allclose(mean, x.mean(0), rtol=1e-4)
+    before = network.mean.clone(), network.std.clone()
+    more = [segment(s.observations + 50) for s in made(20, seed=3)]
     fit.bank.add(label(more[0], more[1]), (more[0], more[1]))
     fit.fit(1)
-    assert torch.equal(network.mean, before)  # type: ignore[arg-type]
+    assert torch.equal(network.mean, before[0])
+    assert torch.equal(network.std, before[1])
 
 
 def test_a_model_tells_apart_what_lies_far_beyond_the_first_labels() -> None:

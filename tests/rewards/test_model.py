@@ -135,6 +135,11 @@ def test_a_model_from_before_pixels_were_standardised_reads_them_from_0_to_1() -
     other.restore(older)
     assert torch.equal(other.score_steps(x[0][None], x[1][None]),
                        made.score_steps(x[0][None], x[1][None]))  # fmt: skip
+    assert other.state().keys() == older.keys()  # so that a copy has the same hash
+    other.normalise_on(*x)  # fitted anew it is as others are
+    assert other.state().keys() == made.state().keys()
+    with pytest.raises(RuntimeError, match=r"network|mean"):
+        other.restore({k: v for k, v in made.state().items() if not k.startswith("network.")})
 
 
 def test_a_model_from_before_far_inputs_could_be_chosen_cuts_them_off_as_it_did(

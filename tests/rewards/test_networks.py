@@ -202,6 +202,8 @@ def test_dropout_is_drawn_from_its_own_generator() -> None:
 def test_bf16_pixels_are_close_to_fp32_and_their_weights_are_fp32() -> None:
     exact, rough = network("pixels").eval(), network("pixels", dtype=torch.bfloat16).eval()
     assert all(p.dtype == torch.float32 for p in rough.parameters())
+    for net in (exact, rough):
+        net.standardise_on([steps("pixels")])
     a, b = exact(*steps("pixels")), rough(*steps("pixels"))
     assert b.dtype == torch.float32
     assert 0 < (b - a).norm() / a.norm() < 0.03
@@ -223,11 +225,12 @@ def test_pixels_are_standardised_by_the_places_of_all_stacked_frames() -> None:
     shown = torch.full((2, SIZE, SIZE, FRAMES), 87, dtype=torch.uint8)
     shown[0, 3, 5, 1] = 91  # one of four frames
     shown[:, 7, 7] = torch.tensor([60, 100], dtype=torch.uint8)
-    net.standardise_on(shown, torch.zeros(2, 2))
+    net.standardise_on([(x, torch.zeros(1, 2)) for x in shown.split(1)])
     assert net.mean.shape == net.std.shape == (SIZE, SIZE, 1)
     assert net.mean[[3, 7, 0], [5, 7, 0], 0].tolist() == [88.0, 80.0, 87.0]
-    # sqrt(4^2 (1/4 - 1/16)), (100 - 60) / 2, and a grey level where nothing changed
-    assert net.std[[3, 7, 0], [5, 7, 0], 0].tolist() == [pytest.approx(3**0.5), 20.0, 1.0]
+    # variances 4^2 (1/4 - 1/16) = 3, ((100 - 60) / 2)^2 and 0, and 1 grey level, squared
+    std = net.std[[3, 7, 0], [5, 7, 0], 0].tolist()
+    assert std == [2.0, pytest.approx(401**0.5), 1.0]
     action = torch.zeros(1, 2)
     base = net(shown[1:], action)
     near, far, farther = shown[1:].clone(), shown[1:].clone(), shown[1:].clone()

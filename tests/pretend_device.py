@@ -8,6 +8,7 @@ It lets pass what a GPU does not: a single number of the CPU, stacked or added t
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +19,17 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
+from transformers import PreTrainedModel
 
 DEVICE = torch.device("meta")
 OF_THE_CPU = torch.Generator
 aten = torch.ops.aten
+UNSET = {
+    aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default,
+    aten.new_empty.default, aten.new_empty_strided.default,
+}  # fmt: skip
 TAKE_BOTH = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}
 MAKES_TENSORS = ((torch, "tensor"), (torch, "as_tensor"), (safetensors.torch, "load_file"))
 """In C++ or Rust, unseen by a dispatch mode: on a meta device they would hold nothing."""
@@ -111,6 +117,8 @@ class Pretended(TorchDispatchMode):
         self.gradients += on_device and "backward" in str(func)
         args, kwargs = tree_map(lambda x: x.held if isinstance(x, There) else x, (args, kwargs))
         out = func(*args, **kwargs)
+        if func in UNSET and out.is_floating_point():
+            out.fill_(math.nan)  # or whoever reads it would get by on some days
         return tree_map(wrapped, out) if on_device else out
 
     def _check_generators(self, func: Any, leaves: Sequence[Any], on_device: bool) -> None:
@@ -158,5 +166,12 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretended]:
         "_get_fused_kernels_supported_devices",
         lambda: ["cpu", DEVICE.type],
     )
+    load = PreTrainedModel.from_pretrained.__func__  # type: ignore[attr-defined]
+
+    def loaded(cls: Any, *args: Any, **about: Any) -> Any:
+        with _disable_current_modes():  # on the CPU first, and "meta" is what transformers means
+            return load(cls, *args, **about)
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(loaded))
     with mode:
         yield mode

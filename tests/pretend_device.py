@@ -2,6 +2,7 @@
 
 Its tensors lie in the CPU's memory, and what a GPU would not do is refused: operations on tensors
 of both devices, generators of the other one, `numpy()`. Kernels, precision and speed are the CPU's.
+Numbers that nobody has set are nan. Models of transformers are loaded unwatched, on the CPU.
 It lets pass what a GPU does not: a single number of the CPU, stacked or added to in place.
 """
 

@@ -109,7 +109,9 @@ def test_a_run_on_an_older_model_goes_on_from_its_own_copy(fitted: Path, tmp_pat
     save_file(tensors, source / WEIGHTS)
     about = json.loads((source / ABOUT).read_text())
     about["sha256"] = sha256(source / WEIGHTS)
+    del about["settings"]["firm_threshold"]
     (source / ABOUT).write_text(json.dumps(about))
+    assert find_model(source).settings["firm_threshold"] == (0.0, 0.0)  # whatever a recipe has
     prefrl.train(DOT, reward_model=source, out=out, **SHORT)
     shutil.rmtree(source)
     assert main(["train", "--resume", "--out", out]) == 0

@@ -288,7 +288,7 @@ def make_policy(
 def restore_policy(policy: ControlPolicy, state: dict[str, Tensor]) -> None:
     """Take in a `state_dict` from a file.
 
-    In older ones pixels went from 0 to 1, and that is how such a policy plays, and goes on.
+    In older ones pixels went from 0 to 1: so it plays, but for rounding, and so it goes on.
     """
     pixels = isinstance(policy, CategoricalPolicy) and policy.pixels
     if pixels and not any(name.startswith("normaliser.") for name in state):
@@ -296,7 +296,7 @@ def restore_policy(policy: ControlPolicy, state: dict[str, Tensor]) -> None:
         state = {
             **state,
             "normaliser.mean": torch.zeros(shape),
-            "normaliser.var": torch.full(shape, BYTES**2),
+            "normaliser.var": torch.full(shape, BYTES**2 - LEAST_VAR),
             "normaliser.count": torch.tensor(2.0**50),  # so many that no others move them
         }
     policy.load_state_dict(state)

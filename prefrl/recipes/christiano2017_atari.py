@@ -18,8 +18,8 @@ SEGMENT_STEPS = {PONG: 12}  # ours
 """Shorter than the paper's 25, in which a point cannot be told from the serve after it."""
 MEMBERS = {PONG: 3}  # paper
 UPDATES = {PONG: 2.0}  # ours
-"""On Pong five members and four updates take thrice the time and are hardly more exact; Breakout,
-whose rewards are harder to tell, came less far with the fewer (one run each)."""
+"""Five members and four updates fit in thrice the time, and a little more exactly (docs/log.md,
+2026-11-30); elsewhere they were not compared."""
 CLIP = {PONG: 2.0}  # ours
 """Or points lost weigh twice as much as won, and rallies pay."""
 FIRM_THRESHOLD = {PONG: (0.7, 1.4)}  # ours

@@ -15,7 +15,7 @@ SMOOTHING = 0.98  # of the two losses that steer the L2 penalty
 CPU_CHUNK = {"pixels": 200, "states": 1600}
 """Steps per forward and backward: many more leave the caches."""
 
-SEGMENTS_AT_ONCE = 32  # whose pixels as doubles are a hundred megabytes
+STEPS_AT_ONCE = 256  # whose stacked pixels as doubles are sixty megabytes
 
 
 class RewardFitter:
@@ -66,9 +66,10 @@ class RewardFitter:
     def _labelled(self) -> Iterator[tuple[Tensor, Tensor]]:
         """[n, *obs] and [n, *act] of every segment in the bank, some segments at a time."""
         stride, ids = self.config.stride, self.bank.segment_ids
-        for start in range(0, len(ids), SEGMENTS_AT_ONCE):
-            some = ids[start : start + SEGMENTS_AT_ONCE]
-            steps = self.bank.steps(some, stride=stride, offset=stride // 2)
+        some = max(STEPS_AT_ONCE * stride // self.bank.segment_steps, 1)
+        for start in range(0, len(ids), some):
+            part = ids[start : start + some]
+            steps = self.bank.steps(part, stride=stride, offset=stride // 2)
             yield steps.observation, steps.action
 
     def _labels_at_once(self) -> int:

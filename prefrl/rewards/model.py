@@ -251,27 +251,22 @@ class RewardModel:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`."""
-        older = self._of_older_files()
-        self._lacking = frozenset(older) - state.keys()
+        older = self._of_older_files(state)
         state = {**older, **state}
         prefix = "network."
         network = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         self.network.load_state_dict(network)
         self.mean, self.std = state["mean"].to(self.device), state["std"].to(self.device)
         self.median = state["median"].to(self.device)
-        self.fitted = bool(state["fitted"])
+        self.fitted, self._lacking = bool(state["fitted"]), frozenset(older)
 
-    def _of_older_files(self) -> dict[str, Tensor]:
-        """What is not in all of them, as it was then."""
-        median = {"median": torch.zeros(())}  # unused
-        if self.spaces.kind == "states":
-            return median
-        shape = self.network.mean.shape  # pixels went from 0 to 1
-        return {
-            **median,
-            "network.mean": torch.zeros(shape),
-            "network.std": torch.full(shape, BYTES),
-        }
+    def _of_older_files(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What such a file lacks, as it was then, but for rounding; nothing where it is damaged."""
+        older = {} if "median" in state else {"median": torch.zeros(())}  # unused
+        if self.spaces.kind == "pixels" and not {"network.mean", "network.std"} & state.keys():
+            shape = self.network.mean.shape  # from 0 to 1
+            older |= {"network.mean": torch.zeros(shape), "network.std": torch.full(shape, BYTES)}
+        return older
 
     def save(self, directory: Path) -> None:
         """Write `reward_model.safetensors`, and `reward_model.json` with its hash."""

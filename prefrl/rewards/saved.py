@@ -16,6 +16,10 @@ from prefrl.errors import UserError
 log = logging.getLogger(__name__)
 
 ABOUT, WEIGHTS = "reward_model.json", "reward_model.safetensors"
+BEFORE_WRITTEN_DOWN = {
+    "far_inputs": "cut", "error": 0.1, "clip": None, "firm_threshold": (0.0, 0.0)
+}  # fmt: skip
+"""Settings that older files lack, as they were then."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -78,7 +82,7 @@ def _read_about(path: Path) -> SavedModel:
     about = json.loads((path / ABOUT).read_text())
     shapes = about["spaces"]
     settings = {k: tuple(v) if isinstance(v, list) else v for k, v in about["settings"].items()}
-    settings = {"far_inputs": "cut", "error": 0.1, **settings}  # as before these were written down
+    settings = {**BEFORE_WRITTEN_DOWN, **settings}
     return SavedModel(
         path=path,
         spaces=Spaces(**{**shapes, "observation": tuple(shapes["observation"])}),

@@ -14,7 +14,7 @@ from prefrl.errors import UserError
 from prefrl.feedback import Segment
 from prefrl.rewards import LabelBank, RewardConfig, RewardFitter, RewardModel, Spaces, Steps
 from prefrl.rewards.bank import LabelBatch
-from prefrl.rewards.fit import L2_RANGE, SEGMENTS_AT_ONCE
+from prefrl.rewards.fit import L2_RANGE, STEPS_AT_ONCE
 from tests.rewards.helpers import label, segment, states
 
 CPU = torch.device("cpu")
@@ -261,7 +261,7 @@ def test_what_is_fitted_on_some_steps_is_anchored_on_as_many() -> None:
 @pytest.mark.parametrize("kind", ["states", "pixels"])
 def test_inputs_are_standardised_before_the_first_fit_and_never_again(kind: str) -> None:
     made, spaces = (linear_segments, LINEAR) if kind == "states" else (blob_segments, BLOB)
-    segments = made(2 * SEGMENTS_AT_ONCE + 6)  # in three parts
+    segments = made(2 * (STEPS_AT_ONCE // 3) + 6)  # of 3 or 5 steps: in three parts or four
     # anchored on the newest alone, but standardised on all
     fit = fitter(segments, RewardConfig(dropout=0.0, normaliser_segments=4), spaces)
     fit.fit(1)

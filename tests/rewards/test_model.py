@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from prefrl.errors import UserError
 from prefrl.rewards import RewardConfig, RewardModel, Spaces
 from prefrl.rewards.model import CHUNK
-from prefrl.rewards.saved import ABOUT
+from prefrl.rewards.saved import ABOUT, WEIGHTS, sha256
 from tests.rewards.helpers import segment, states
 
 STATES = Spaces(kind="states", observation=(1,), actions=1, discrete=False)
@@ -126,7 +127,9 @@ def test_a_model_saved_before_there_was_a_median_is_read(tmp_path: Path) -> None
                        made.score_steps(x[0][None], x[1][None]))  # fmt: skip
 
 
-def test_a_model_from_before_pixels_were_standardised_reads_them_from_0_to_1() -> None:
+def test_a_model_from_before_pixels_were_standardised_reads_them_from_0_to_1(
+    tmp_path: Path,
+) -> None:
     made, x = model(PIXELS), steps(9, spaces=PIXELS)
     made.normalise_on(*x)
     older = {k: v for k, v in made.state().items() if k not in ("network.mean", "network.std")}
@@ -135,11 +138,20 @@ def test_a_model_from_before_pixels_were_standardised_reads_them_from_0_to_1() -
     other.restore(older)
     assert torch.equal(other.score_steps(x[0][None], x[1][None]),
                        made.score_steps(x[0][None], x[1][None]))  # fmt: skip
-    assert other.state().keys() == older.keys()  # so that a copy has the same hash
+    assert other.state().keys() == older.keys()
+    save_file({k: v.contiguous() for k, v in older.items()}, tmp_path / "older")
+    other.save(tmp_path)
+    assert sha256(tmp_path / "older") == sha256(tmp_path / WEIGHTS)
     other.normalise_on(*x)  # fitted anew it is as others are
     assert other.state().keys() == made.state().keys()
-    with pytest.raises(RuntimeError, match=r"network|mean"):
-        other.restore({k: v for k, v in made.state().items() if not k.startswith("network.")})
+
+
+@pytest.mark.parametrize("lost", ["network.mean", "network.std", "network.hidden.weight"])
+def test_a_model_that_lost_a_part_is_refused_and_stays_as_it_is(lost: str) -> None:
+    made, other = model(PIXELS), model(PIXELS)
+    with pytest.raises(RuntimeError, match=lost.removeprefix("network.")):
+        other.restore({k: v for k, v in made.state().items() if k not in (lost, "median")})
+    assert other.state().keys() == made.state().keys()
 
 
 def test_a_model_from_before_far_inputs_could_be_chosen_cuts_them_off_as_it_did(

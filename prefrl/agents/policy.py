@@ -288,7 +288,7 @@ def make_policy(
 def restore_policy(policy: ControlPolicy, state: dict[str, Tensor]) -> None:
     """Take in a `state_dict` from a file.
 
-    In older ones pixels went from 0 to 1: so it plays, but for rounding, and so it goes on.
+    A policy of pixels without statistics reads them from 0 to 1, and goes on so.
     """
     pixels = isinstance(policy, CategoricalPolicy) and policy.pixels
     if pixels and not any(name.startswith("normaliser.") for name in state):

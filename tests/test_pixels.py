@@ -5,7 +5,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from prefrl.pixels import FoldedConv, from_planes, patch_weight, standardised, to_patches
+from prefrl.pixels import (
+    AT_ONCE,
+    FoldedConv,
+    from_planes,
+    patch_weight,
+    standardised,
+    standardised_patches,
+    to_patches,
+)
 
 
 def frames(size: tuple[int, int] = (8, 8)) -> torch.Tensor:
@@ -69,6 +77,8 @@ def test_planes_become_channels_last(channels: int, contiguous: bool) -> None:
     planes = planes if contiguous else planes[::2, ::-1, ::-1]
     x = from_planes(planes, torch.device("cpu"))
     assert np.array_equal(x.numpy(), planes.transpose(0, 2, 3, 1))
+    segments = from_planes(planes[None], torch.device("cpu"))  # [1, n, C, H, W]
+    assert torch.equal(segments, x[None])
     assert x.is_contiguous()
     before, planes[:] = x.clone(), 0
     assert torch.equal(x, before)  # the environment writes into its planes again
@@ -90,6 +100,20 @@ def test_pixels_are_standardised_place_by_place() -> None:
     assert (got[0, 0] == 2.0).all()  # (14 - 10) / 2
     assert (got[1:, 1, 2] == -5.0).all()
     assert (x[1] == 14).all()  # what it was given is as it was
+
+
+@pytest.mark.parametrize("count", [1, AT_ONCE, 2 * AT_ONCE + 5])
+@pytest.mark.parametrize(("kernel", "stride"), [(8, 4), (7, 3), (5, 4)])  # with and without padding
+def test_patches_standardised_some_at_a_time_are_those_of_all(
+    count: int, kernel: int, stride: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (count, 13, 16, 3), generator=generator, dtype=torch.uint8)
+    mean, scale = (255 * torch.rand(13, 16, 1, generator=generator) for _ in range(2))
+    wanted = to_patches(standardised(x, mean, 1 / scale), kernel, stride, torch.bfloat16)
+    got = standardised_patches(x, mean, 1 / scale, kernel, stride, torch.bfloat16)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, wanted)
 
 
 def test_standardising_keeps_doubles() -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefrl.pixels import BYTES, LEAST_VAR, FoldedConv, standardised, to_patches
+from prefrl.pixels import BYTES, LEAST_VAR, FoldedConv, standardised_patches
 
 LEAK = 0.01  # Christiano et al. 2017, appendix A
 HIDDEN = 64  # same source
@@ -143,8 +143,8 @@ class PixelReward(RewardNetwork):
         self, observation: Tensor, action: Tensor, *, dropout: torch.Generator | None = None
     ) -> Tensor:
         _, kernel, stride = self.architecture.convs[0]
-        x = standardised(observation, self.mean, self.std.reciprocal())
-        patches = to_patches(x, kernel, stride, self.dtype).permute(0, 3, 1, 2)
+        how = (self.mean, self.std.reciprocal(), kernel, stride, self.dtype)
+        patches = standardised_patches(observation, *how).permute(0, 3, 1, 2)
         layers = [self._of_members(i) for i in range(len(self.convs))]
         hidden = []
         for member, (weight, bias) in enumerate(self._hidden()):

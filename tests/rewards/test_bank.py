@@ -161,6 +161,15 @@ def test_unstacking_and_restacking_frames_is_the_identity(T: int, C: int, seed: 
     assert np.array_equal(restacked[0].numpy(), stacked)
 
 
+@pytest.mark.parametrize(("stride", "offset"), [(1, 0), (3, 0), (3, 2), (9, 1)])
+def test_restacking_some_steps_reads_those(stride: int, offset: int) -> None:
+    T, C = 7, 4
+    frames = torch.arange(2 * (T + C - 1) * 6).to(torch.uint8).view(2, T + C - 1, 3, 2)
+    steps = range(offset, T, stride)
+    stacks = [torch.stack([f[t : t + C].movedim(0, -1) for t in steps]) for f in frames]
+    assert torch.equal(restack(frames, T, stride=stride, offset=offset), torch.stack(stacks))
+
+
 def test_what_is_no_sliding_window_is_refused() -> None:
     with pytest.raises(AssertionError, match="sliding window"):
         unstack(np.arange(12, dtype=np.uint8).reshape(3, 1, 1, 4))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from prefrl.loop.rundir import RunDir
 
 AT_ONCE = 16  # of the new episodes of each last policy
-ROBOTS = {"HalfCheetah-v5": 12, "Hopper-v5": 6, "Walker2d-v5": 3}
-"""And how many seeds: HalfCheetah's differ by a half."""
+ROBOTS = {"HalfCheetah-v5": 12, "Hopper-v5": 12, "Walker2d-v5": 3}
+"""And how many seeds: HalfCheetah's and Hopper's differ by a half."""
 
 
 def true(name: str, task: str, **settings: Any) -> Arm:

@@ -21,6 +21,9 @@ from .clips import ClipRecipe, Trace
 from .log import StepLog
 from .task import Task, TaskError, is_count
 
+KEPT_BLOCKS = 64
+"""Of `BLOCK_STEPS` states each, from which clips can be drawn: many more than a rollout has."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreStep:
@@ -159,10 +162,11 @@ class HiddenScoreVectorEnv(VectorEnv):
         `start` counts steps since the last reset. Frame k shows the observation on which
         action `start + k` was taken, so a clip shows what the reward model reads.
         """
-        if self._log is None or not 0 <= start < start + steps <= self.steps_since_reset:
+        first, end = (self._log.first if self._log else 0), self.steps_since_reset
+        if self._log is None or not first <= start < start + steps <= end:
             raise TaskError(
-                f"no clip of steps [{start}, {start + steps}): "
-                f"{self.steps_since_reset} steps since the last reset"
+                f"no clip of steps [{start}, {start + steps}): wanted some of the steps "
+                f"[{first}, {end}) since the last reset, which are kept"
             )
         if not 0 <= env < self.num_envs:
             raise TaskError(f"no sub-environment {env}: there are {self.num_envs}")
@@ -208,7 +212,8 @@ class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
 
     def _begin(self, seeds: np.ndarray) -> tuple[np.ndarray, StepLog]:
         observation = self._restart(np.arange(self.num_envs), seeds)
-        return observation, StepLog(self.num_envs, self._states().shape[1:], np.float32)
+        item = self._states().shape[1:]
+        return observation, StepLog(self.num_envs, item, np.float32, blocks=KEPT_BLOCKS)
 
     def _advance(self, actions: np.ndarray, log: StepLog) -> Advance:
         before = self._states()
@@ -234,7 +239,8 @@ class FixedHorizonVectorEnv(HiddenScoreVectorEnv):
         return self.task.horizon
 
     def _trace(self, log: StepLog, *, env: int, start: int, steps: int) -> Trace:
-        return Trace(log=log, env=env, start=start, stop=start + steps, lead=0)
+        part = log.part(start, start + steps)
+        return Trace(log=part, env=env, start=start, stop=start + steps, lead=0)
 
 
 def _shown(world: Advance) -> tuple[np.ndarray, dict[str, Any]]:

@@ -8,8 +8,10 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from prefrl.rewards import Spaces, check_stride
 
 log = logging.getLogger(__name__)
 
+OF_PIXELS = ("policy.precision", "model.network", "model.dropout")
 MAY_CHANGE = ("threads", "video")
 """With these a run may go on otherwise than it began."""
 
@@ -277,6 +280,23 @@ def _refuse_idle(config: TrainConfig, spaces: Spaces) -> None:
     if config.reward_model is None:
         sha256 = config.reward_model_sha256
         refuse_idle("reward_model_sha256", sha256, None, beside="no reward_model")
+    recipe = recipe_for(config.task)
+    for name, beside in _unread(config, pixels=spaces.kind == "pixels"):
+        refuse_idle(name, *map(attrgetter(name), (config, recipe)), beside=beside)
+
+
+def _unread(config: TrainConfig, *, pixels: bool) -> Iterator[tuple[str, str]]:
+    """Settings, or tables of them, that nothing reads, each with why."""
+    if config.reward == "true":
+        yield from ((name, "reward true") for name in ("model", "queries"))
+    if pixels:
+        yield "model.far_inputs", "pixels"
+    else:
+        yield from ((name, "states") for name in OF_PIXELS)
+    if config.queries.strategy == "uniform":
+        yield from ((f"queries.{name}", "strategy uniform") for name in ("spread", "uniform_share"))
+    if config.rater != "human":
+        yield "queries.stale_after", f"the rater {config.rater}, who answers at once"
 
 
 def _check_segments(config: TrainConfig, task: Task, length: int) -> None:

@@ -47,6 +47,23 @@ def complaint(argv, capsys):
     return lines[0].removeprefix("prefrl: ")
 
 
+DOT, PONG = "prefrl/Dot-v0", "ALE/Pong-v5"
+TRUE = ("--reward", "true", "--labels", "0")
+UNIFORM = ("--queries.strategy", "uniform")
+IDLE = [
+    (DOT, "model.network", "small", "states"),
+    (DOT, "model.dropout", "0.25", "states"),
+    (DOT, "policy.precision", "fp32", "states"),
+    (PONG, "model.far-inputs", "cut", "pixels"),
+    (DOT, "queries.stale-after", "7", "the rater oracle, who answers at once"),
+    (DOT, "queries.spread", "2", "strategy uniform", *UNIFORM),
+    (DOT, "queries.uniform-share", "0.2", "strategy uniform", *UNIFORM),
+    (DOT, "model.members", "7", "reward true", *TRUE),
+    (DOT, "queries.every", "7", "reward true", *TRUE),
+]
+"""Task, a setting that nothing reads, what is given, beside what, and further arguments."""
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -96,6 +113,13 @@ def complaint(argv, capsys):
         (["train", "prefrl/Dot-v0", "--zzzzz"], "nothing is called like it; see `prefrl train"),
         (["train", "prefrl/Dot-v0", "--policy.trunk", "small"], "policy.trunk: got small, with st"),
         (["train", "prefrl/Dot-v0", "--schedule", "strict"], "with the rater oracle, who answers"),
+        *(
+            (
+                ["train", task, f"--{name}", given, *others],
+                f"{name.replace('-', '_')}: got {given}, with {beside}",
+            )
+            for task, name, given, beside, *others in IDLE
+        ),
         (
             ["train", "prefrl/Dot-v0", "--reward", "true", "--rater", "human"],
             "rater: got human, with reward true and 200 labels: nobody would be asked anything",

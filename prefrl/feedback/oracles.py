@@ -140,7 +140,8 @@ class Oracle:
         """Best first; neighbours that are as good share a rank."""
         sign = -1.0 if self.negated else 1.0
         noisy = not math.isinf(self.rationality) and spread > 0
-        noise = coins.gumbel(size=len(weighed)) if noisy else np.zeros(len(weighed))
+        which = np.unique(weighed, return_inverse=True)[1]  # exact ties share their noise
+        noise = coins.gumbel(size=len(weighed))[which] if noisy else np.zeros(len(weighed))
         scale = self.rationality / spread if noisy else 1.0
         utility = [sign * scale * w + n for w, n in zip(weighed, noise, strict=True)]
         order = sorted(range(len(utility)), key=lambda i: -utility[i])

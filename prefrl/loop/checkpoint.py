@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 KEPT = 2
+REPLACED = ".tmp-old-"
 
 
 def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Path:
@@ -30,6 +31,8 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
     either the old state or the new one.
     """
     root.mkdir(parents=True, exist_ok=True)
+    for old in _replaced(root):
+        old.rename(root / f"step-{old.name.removeprefix(REPLACED)}")
     for stale in _directories(root, ".tmp-*"):
         shutil.rmtree(stale)
     temporary = root / f".tmp-{step:012d}"
@@ -42,7 +45,7 @@ def write_checkpoint(root: Path, step: int, fill: Callable[[Path], None]) -> Pat
     _sync(temporary)
     final = root / f"step-{step:012d}"
     if final.exists():  # an interrupted run saves the same step again when it resumes
-        final.rename(root / f".tmp-old-{step:012d}")  # at once, where rmtree could be cut short
+        final.rename(root / f"{REPLACED}{step:012d}")  # at once, where rmtree could be cut short
     temporary.rename(final)
     _sync(root)
     _forget(root, newest=final)
@@ -64,12 +67,8 @@ def newest_checkpoint(root: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
-    # killed between the two renames of a step that was saved again
-    for old in _directories(root, ".tmp-old-*"):
-        final = root / f"step-{old.name.removeprefix('.tmp-old-')}"
-        if not final.exists():
-            old.rename(final)
-    found = _directories(root, "step-*")[::-1]
+    found = [*_directories(root, "step-*"), *_replaced(root)]
+    found.sort(key=lambda path: path.name.rpartition("-")[2], reverse=True)
     for path in found:
         damage = damage_in(path)
         if damage is None:
@@ -83,6 +82,15 @@ def newest_checkpoint(root: Path) -> Path | None:
             "with the answers that are in labels.db"
         )
     return None
+
+
+def _replaced(root: Path) -> list[Path]:
+    """What a kill between the two renames of a step that was saved again has left.
+
+    Readers leave it alone, for whoever writes may be between the two.
+    """
+    old = _directories(root, f"{REPLACED}*")
+    return [x for x in old if not (root / f"step-{x.name.removeprefix(REPLACED)}").exists()]
 
 
 def _directories(root: Path, pattern: str) -> list[Path]:

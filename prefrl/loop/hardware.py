@@ -27,7 +27,9 @@ def compiles(config: TrainConfig, *, pixels: bool, device: torch.device) -> bool
 def has_compiler(device: torch.device) -> bool:
     """What torch.compile needs: a C++ compiler on a CPU, and on CUDA Triton."""
     if device.type == "cuda":
-        return bool(torch.utils._triton.has_triton())
+        from torch.utils._triton import has_triton  # which torch does not import by itself
+
+        return bool(has_triton())
     return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 

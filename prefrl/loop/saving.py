@@ -39,9 +39,10 @@ def read_run(run: Run, path: Path) -> None:
     """Bring `run` to where it stood when `path` was written; labels come from its store.
 
     Raises:
-        UserError: it was begun when the task had another true reward.
+        UserError: it was begun when the task had another true reward, or on another device.
     """
     counters = json.loads((path / STATE).read_text())
+    _check_device(run, begun=counters.get("device"))
     _check_true_reward(run, begun=counters.get("true_reward"))
     restore_policy(run.policy, load_file(path / POLICY))
     run.model.restore(load_file(path / MODEL))
@@ -73,6 +74,7 @@ def _counters(run: Run) -> dict[str, Any]:
     return {
         **{name: getattr(run, name) for name in COUNTERS},
         **{name: getattr(run.asking, name) for name in OF_ASKING},
+        "device": run.device.type,
         "true_reward": run.venv.task.counted(),
         "labels": run.bank.seqs,
         "episodes": run.episodes.state(),
@@ -80,6 +82,20 @@ def _counters(run: Run) -> dict[str, Any]:
         "window_generator": run.window_generator.bit_generator.state,
         **{name: environments[name] for name in ("reset_step", "phases")},
     }
+
+
+def _check_device(run: Run, *, begun: str | None) -> None:
+    """Random numbers of one kind of device cannot be drawn on another.
+
+    Args:
+        begun: None in older checkpoints.
+    """
+    now = run.device.type
+    if begun not in (None, now):
+        raise UserError(
+            f"{run.directory.path} was begun on {begun}; here device {run.config.device!r} is "
+            f"{now}: go on where there is {begun}, or begin anew in another directory"
+        )
 
 
 def _check_true_reward(run: Run, *, begun: dict[str, Any] | None) -> None:

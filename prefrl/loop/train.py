@@ -118,8 +118,11 @@ def fit(run: Run, progress: ProgressLine) -> dict[str, float]:
     asking = run.asking
     if not asking.fit_due(run.step):
         return {}
+    steps = asking.fit_steps()
+    if not steps:  # too few labels for one, which wait for others
+        return {}
     progress.wait(f"fitting the reward model to {asking.labels_used:,} labels")
-    figures = run.fitter.fit(asking.fit_steps())
+    figures = run.fitter.fit(steps)
     asking.unfitted = 0
     figures |= run.fitter.holdout(HOLDOUT_LABELS)
     run.latest |= {k: v for k, v in figures.items() if k == "reward/holdout_accuracy"}

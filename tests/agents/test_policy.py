@@ -1,5 +1,6 @@
 """Actor-critics against torch.distributions."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
@@ -292,3 +293,16 @@ def test_precision_is_what_was_asked_for() -> None:
     assert compute_dtype("fp32", cpu) == torch.float32
     assert compute_dtype("bf16", cpu) == torch.bfloat16
     assert compute_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+
+
+def test_a_gpu_that_only_emulates_bf16_computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def supported(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert compute_dtype("auto", torch.device("cuda:1")) == torch.float32
+    assert asked == [False]

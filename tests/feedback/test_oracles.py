@@ -221,3 +221,11 @@ def test_ratings_are_for_people() -> None:
     query = Query(segments=(only.id,), policy_step=0, reason="uniform", priority=0.0, form="rating")
     with pytest.raises(ValueError, match="give no rating"):
         make_oracle("oracle", seed=0).answer(query, segments, CONTEXT)
+
+
+def test_segments_of_one_return_share_a_rank_with_every_rater_that_can_tell() -> None:
+    stochastic = make_oracle("stochastic", seed=0)
+    for step in range(50):
+        reply = ranked(stochastic, 1.0, 0.0, 1.0, 0.3, step=step)
+        assert isinstance(reply, Ranking)
+        assert (0, 2) in reply.order, reply

@@ -219,5 +219,22 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "step-000000000007").rename(tmp_path / ".tmp-old-000000000007")
     found = newest_checkpoint(tmp_path)
     assert found is not None
-    assert found.name == "step-000000000007"
+    assert found.name == ".tmp-old-000000000007"  # who only reads renames nothing
     assert damage_in(found) is None
+
+    def killed(path: Path) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):  # before another one is whole
+        write_checkpoint(tmp_path, 8, killed)
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000000007"
+
+
+def test_of_a_step_that_is_being_replaced_and_one_before_it_the_later_is_newest(
+    tmp_path: Path,
+) -> None:
+    write_checkpoint(tmp_path, 5, filler("five"))
+    write_checkpoint(tmp_path, 7, filler("seven")).rename(tmp_path / ".tmp-old-000000000007")
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert (found / "state.json").read_text() == "seven"

@@ -1,6 +1,8 @@
 """Threads and devices."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -28,3 +30,10 @@ def test_all_cores_are_those_that_the_process_may_use(threads, monkeypatch):
 def test_fewer_threads_than_none_are_refused(threads):
     with pytest.raises(UserError, match="threads: got -1, wanted 0 or more"):
         set_threads(-1)
+
+
+def test_looking_for_triton_needs_nothing_that_was_imported_before():
+    ask = (
+        "import torch; from prefrl.loop.hardware import has_compiler as h; h(torch.device('cuda'))"
+    )
+    subprocess.run([sys.executable, "-c", ask], check=True)

@@ -25,8 +25,9 @@ class Constant:
 
 def experience(true_reward: list[float]) -> Any:
     zero = torch.zeros(1, len(true_reward))
-    fields = ("logp", "value", "reward", "next_value", "discount", "trace")
-    rollout = Rollout(inputs=None, mask=zero == 0, **dict.fromkeys(fields, zero))  # type: ignore[arg-type]
+    fields = ("logp", "value", "reward", "next_value", "discount")
+    about = {**dict.fromkeys(fields, zero), "trace": zero + 1}
+    rollout = Rollout(inputs=None, mask=zero == 0, **about)  # type: ignore[arg-type]
     observation = torch.arange(len(true_reward)).view(1, -1, 1).float()
     return SimpleNamespace(
         rollout=rollout,
@@ -89,3 +90,20 @@ def test_between_the_steps_that_are_asked_about_rewards_lie_on_lines(
     assert seen == asked
     wanted = np.interp(range(T), asked, [t * t for t in asked])
     assert got == pytest.approx(wanted.tolist())
+
+
+@pytest.mark.parametrize(
+    ("every", "last", "wanted"),
+    [
+        (4, 5, [0, 1, 2, 3, 4, 4, 8, 8, 8]),  # asked at 0, 4, 8; episodes 0 to 5 and 6 to 8
+        (4, 4, [0, 1, 2, 3, 4, 8, 8, 8, 8]),
+        (4, 7, [0, 1, 2, 3, 4, 4, 4, 4, 8]),
+        (20, 3, [0, 0, 0, 0, 8, 8, 8, 8, 8]),  # asked at 0 and 8, though there are fewer than 20
+    ],
+)
+def test_lines_end_where_episodes_do(every: int, last: int, wanted: list[float]) -> None:
+    made = experience([0.0] * 9)
+    made.rollout.trace[0, last] = 0.0
+    model = SimpleNamespace(score_steps=lambda observation, action: observation.squeeze(-1))
+    term = LearnedReward(model, every=every)  # type: ignore[arg-type]
+    assert term(made).tolist() == [wanted]

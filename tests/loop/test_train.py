@@ -25,7 +25,7 @@ from prefrl.feedback import Answer, Comparison, FeedbackStore
 from prefrl.loop.checkpoint import newest_checkpoint
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
-from prefrl.loop.saving import _check_true_reward
+from prefrl.loop.saving import _check_true_reward, read_run
 from prefrl.loop.state import Run
 from prefrl.loop.train import Stop, learn
 from prefrl.recipes import recipe_for
@@ -541,3 +541,33 @@ def test_a_run_begun_under_another_true_reward_is_refused_unless_nobody_learned_
         assert ("now it has" in caplog.text) == (details is lower and not refused)
         if refused:
             _check_true_reward(run, begun=None)  # a checkpoint of before it was written down
+
+
+def test_labels_that_are_too_few_for_a_gradient_step_wait_for_others(tmp_path: Path) -> None:
+    settings = config(**SHORT)
+    settings = dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, updates_per_label=0.25),
+        queries=dataclasses.replace(settings.queries, every=1),  # one or two labels a session
+    )
+    with running(tmp_path / "run", settings) as run:
+        learn(run)
+        rows = read_metrics(RunDir(path=tmp_path / "run").metrics)
+        first, *later = [row for row in rows if "reward/updates" in row]
+        learned_from = 40 - first["feedback/labels"] - run.asking.unfitted
+        taken = [row["reward/updates"] for row in later]
+    assert len(taken) > 3
+    assert min(taken) >= 1
+    assert sum(taken) == pytest.approx(learned_from / 4, abs=len(taken) / 2)
+    assert run.asking.unfitted <= 2  # round(.25 * 2) is no step
+
+
+def test_a_run_begun_on_another_device_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path / "run", config(**SHORT)) as run:
+        run.checkpoint(restart=True)
+        path = newest_checkpoint(tmp_path / "run" / "checkpoints")
+        assert path is not None
+        state = path / "state.json"
+        state.write_text(state.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+        with pytest.raises(UserError, match="was begun on cuda; here device 'auto' is cpu: go on"):
+            read_run(run, path)

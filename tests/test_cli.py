@@ -54,7 +54,7 @@ IDLE = [
     (DOT, "model.network", "small", "states"),
     (DOT, "model.dropout", "0.25", "states"),
     (DOT, "policy.precision", "fp32", "states"),
-    (PONG, "model.far-inputs", "cut", "pixels"),
+    (PONG, "model.far-inputs", "cut", "pixels", "--steps", "2048"),
     (DOT, "queries.stale-after", "7", "the rater oracle, who answers at once"),
     (DOT, "queries.spread", "2", "strategy uniform", *UNIFORM),
     (DOT, "queries.uniform-share", "0.2", "strategy uniform", *UNIFORM),

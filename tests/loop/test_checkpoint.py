@@ -230,11 +230,13 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) == tmp_path / "step-000000000007"
 
 
-def test_of_a_step_that_is_being_replaced_and_one_before_it_the_later_is_newest(
-    tmp_path: Path,
+@pytest.mark.parametrize("replaced", [5, 7])
+def test_of_a_step_that_is_being_replaced_and_another_the_later_is_newest(
+    tmp_path: Path, replaced: int
 ) -> None:
     write_checkpoint(tmp_path, 5, filler("five"))
-    write_checkpoint(tmp_path, 7, filler("seven")).rename(tmp_path / ".tmp-old-000000000007")
+    write_checkpoint(tmp_path, 7, filler("seven"))
+    (tmp_path / f"step-{replaced:012d}").rename(tmp_path / f".tmp-old-{replaced:012d}")
     found = newest_checkpoint(tmp_path)
     assert found is not None
     assert (found / "state.json").read_text() == "seven"

@@ -48,7 +48,14 @@ STORAGE = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EACCES: "permission denied",
     errno.EROFS: "the file system is read-only",
+    errno.ENAMETOOLONG: "that name is too long",
+    errno.EEXIST: "there is something else of that name",
+    errno.EISDIR: "that is a directory, where a file was wanted",
+    errno.ENOTDIR: "part of that path is a file, where a directory was wanted",
 }
+
+
+RIGHTS = (errno.EACCES, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,7 +132,8 @@ def storage_trouble(error: BaseException) -> str | None:
             f"{STORAGE[number]}{where}: free some space, then give the same command, with its "
             "--out, to go on; the last checkpoint and every acknowledged answer are safe"
         )
-    return f"{STORAGE[number]}{where}: name a place that can be written, or change its rights"
+    instead = ", or change its rights" if number in RIGHTS else ""
+    return f"{STORAGE[number]}{where}: name a place that can be written{instead}"
 
 
 def memory_trouble(error: BaseException) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,13 +54,32 @@ def open_player(
 
 
 def record(player: Player, path: Path, *, seconds: float | None = None) -> Path:
-    """Film the one environment of `player`, the score in view: this is for the researcher."""
+    """Film the one environment of `player`, the score in view: this is for the researcher.
+
+    Raises:
+        UserError: nothing can be written there; nothing has been played.
+    """
+    _check_place(path)
     task = player.venv.task
     steps = max(round(task.fps * (seconds or SECONDS[task.domain])), 1)
     stride = frame_stride(task)
     start = player.advance(steps)
     frames = draw(player.venv, start=start, steps=steps, stride=stride)
     return write_video(frames, path, fps=task.fps / stride)
+
+
+def _check_place(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial = path.with_name(f".{path.name}.part")
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UserError(
+            f"record: {path} cannot be written ({error.strerror}): wanted another place"
+        ) from error
 
 
 def frame_stride(task: Task) -> int:

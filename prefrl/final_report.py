@@ -14,7 +14,7 @@ from envs import TaskError, find_task
 from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore
 from prefrl.film import check_drawing
-from prefrl.loop.mistakes import certain_mistakes
+from prefrl.loop.mistakes import certain_mistakes, learned_from
 from prefrl.loop.report import Summary, summarise, write_learning_curves
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.storyboard import Story, strip
@@ -62,10 +62,14 @@ def _mistakes(run: RunDir) -> list[Story]:
         model = RewardModel.load_if_any(run.path)
         if model is None:
             return []
-        wrong = certain_mistakes(model, store, store.labels(after=0), count=MISTAKES)
+        learned = learned_from(run.path, store)
+        answers = store.labels(after=0)
+        wrong = certain_mistakes(model, store, answers, count=MISTAKES, learned=learned)
         try:
             check_drawing(find_task(store.task))
-            return [tell(store, x.label.query, model, about=x.label) for x in wrong]
+            return [
+                tell(store, x.label.query, model, about=x.label, learned=learned) for x in wrong
+            ]
         except (UserError, TaskError) as error:
             log.warning("no films of mistakes: %s", " ".join(str(error).split()))
             return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -67,11 +67,17 @@ def write_film(story: Story, path: Path) -> Path:
 
 
 def tell(
-    store: FeedbackStore, query: Query, model: RewardModel | None, *, about: Label | None = None
+    store: FeedbackStore,
+    query: Query,
+    model: RewardModel | None,
+    *,
+    about: Label | None = None,
+    learned: Collection[int] = (),
 ) -> Story:
     """Draw the clips of `query`, and write down what is known about it.
 
     Args:
+        learned: `seq` of the answers that the model was fitted to.
         about: the answer to mark on the clips and to judge, of several; None: the first.
 
     Raises:
@@ -81,7 +87,9 @@ def tell(
         raise UserError(f"query {query.id[:12]} is about texts, of which there is no film")
     labels = [label for label in store.feedback() if label.query.id == query.id]
     marked = about or next(iter(labels), None)
-    judged = judge(model, store, [marked]) if model is not None and marked is not None else []
+    judged = []
+    if model is not None and marked is not None:
+        judged = judge(model, store, [marked], learned=learned)
     segments = [store.segment(i) for i in query.segments]
     by = judged[0].members if judged else None
     clips = [

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from envs import make_vec
 from prefrl.agents.policy import compute_dtype
-from prefrl.config import TrainConfig, from_dict, read_toml, to_dict
+from prefrl.config import TrainConfig, from_dict, read_toml, refuse_unbounded, to_dict
+from prefrl.errors import UserError
 from prefrl.feedback import FeedbackStore, Label
 from prefrl.loop.fit_picture import write_fit_picture
 from prefrl.loop.hardware import choose_device, set_threads
@@ -61,6 +62,10 @@ def fit(
         UserError: no run, no answers, or `out` holds something else; nothing was created.
         KeyboardInterrupt, SystemExit: a signal stopped it; what is fitted is saved.
     """
+    asked = {"updates": updates, "answers": answers, "seed": seed, "threads": threads}
+    from_dict(_Asked, {**asked, "without": without})
+    if not isinstance(model, dict | RewardConfig | None):
+        raise UserError(f"model: got {model!r}, wanted a dictionary of settings or a RewardConfig")
     source = RunDir.existing(Path(run))
     config = read_toml(source.config)
     chosen = from_dict(
@@ -85,6 +90,20 @@ def fit(
             model=replace(chosen, keep=max(chosen.keep, len(labels))),
         )
         return _fit(settings, config, where, labels, store, device=device, threads=threads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What `fit` is given, for `from_dict` to look at."""
+
+    updates: int | None
+    answers: int | None
+    seed: int
+    threads: int
+    without: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        refuse_unbounded(self)
 
 
 def passes(model: RewardConfig, labels: Sequence[Label]) -> int:

@@ -247,12 +247,13 @@ def _check(config: TrainConfig, task: Task) -> None:
             f"{config.num_envs * least}: {config.num_envs} environments of {least} steps"
         )
     rollout = config.num_envs * config.rollout_steps
-    if task.horizon is not None and config.steps < 2 * task.horizon * config.num_envs:
+    played = math.ceil(config.steps / rollout) * rollout
+    if task.horizon is not None and played < 2 * task.horizon * config.num_envs:
         log.warning(
             "true returns will be known of few or no episodes: %s steps are %s in each of %s "
             "environments, and an episode has %s",
-            f"{config.steps:,}",
-            f"{config.steps // config.num_envs:,}",
+            f"{played:,}",
+            f"{played // config.num_envs:,}",
             config.num_envs,
             f"{task.horizon:,}",
         )

@@ -56,6 +56,10 @@ class LearnedRewardVecEnv(VecEnvWrapper):
                 f"env: got {type(env).__name__}, wanted several environments: one of "
                 "prefrl.make_vec, gymnasium.make_vec, or stable-baselines3's DummyVecEnv"
             )
+        if not isinstance(model, RewardModel):
+            raise UserError(
+                f"model: got {model!r}, wanted a reward model: `prefrl.RewardModel.load(RUN)`"
+            )
         venv = env if isinstance(env, VecEnv) else GymnasiumVecEnv(env, phases=phases)
         if not isinstance(venv.observation_space, Box) or not isinstance(
             venv.action_space, Box | Discrete

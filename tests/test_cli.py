@@ -110,6 +110,7 @@ IDLE = [
         (["train", "prefrl/Dot-v0", "--model.scale", "inf"], "model.scale: got inf, wanted a fin"),
         (["train", "prefrl/Dot-v0", "--seed", "9" * 20], "wanted at most 1000000000000000"),
         (["train", "prefrl/Dot-v0", "--num-envs", "100000"], "got 100000, wanted at most 65,536"),
+        (["train", "prefrl/Dot-v0", "--threads", "9" * 10], "threads: got 9999999999, wanted 0 to"),
         (["train", "prefrl/Dot-v0", "--zzzzz"], "nothing is called like it; see `prefrl train"),
         (["train", "prefrl/Dot-v0", "--policy.trunk", "small"], "policy.trunk: got small, with st"),
         (["train", "prefrl/Dot-v0", "--schedule", "strict"], "with the rater oracle, who answers"),
@@ -260,7 +261,7 @@ def test_a_film_of_what_is_not_there_is_refused(argv, said, finished, capsys):
         (["gold", "--count", "5"], "count: wanted with --by or --true-reward"),
         (["gold", "--query", "a", "--answer", "tie", "--seed", "2"], "seed: wanted with --by or"),
         (["raters", "--seed", "-1"], "seed: got -1, wanted 0 or more"),
-        (["fit", "--threads", "-1"], "threads: got -1, wanted 0 or more"),
+        (["fit", "--threads", "-1"], "threads: got -1, wanted 0 to 4096"),
         (["fit", "--answers", "0"], "answers: got 0, and none of the first so many"),
     ],
 )
@@ -473,9 +474,61 @@ def test_watch_plays_in_a_window(finished, monkeypatch):
     assert main(["watch", str(finished), "--seconds", "0.3"]) == 0
 
 
-def test_watch_needs_a_time_that_ends(finished, capsys):
-    said = complaint(["watch", finished, "--seconds", "inf", "--record", "a.mp4"], capsys)
-    assert "seconds: got inf, wanted a number above 0" in said
+@pytest.mark.parametrize("given", ["inf", "1e300", "0"])
+def test_watch_needs_a_time_that_ends(given, finished, capsys):
+    said = complaint(["watch", finished, "--seconds", given, "--record", "a.mp4"], capsys)
+    assert said.startswith("seconds: got ")
+    assert "wanted" in said
+
+
+@pytest.mark.parametrize("command", ["eval", "watch"])
+def test_players_take_no_seed_beyond_all_use(command, finished, capsys):
+    said = complaint([command, finished, "--seed", "9" * 20], capsys)
+    assert said.startswith(f"seed: got {'9' * 20}, wanted at most 1000000000000000")
+
+
+def test_eval_of_one_episode_claims_nothing_of_others(finished, capsys):
+    assert main(["eval", str(finished), "--episodes", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "of one episode, which says nothing of others" in said
+    assert "interval" not in said
+
+
+@pytest.mark.parametrize("place", ["file/a.mp4", "folder.mp4", "file/deep/a.mp4", "x" * 300])
+def test_a_film_that_cannot_be_written_is_said_before_it_is_played(
+    place, finished, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder.mp4").mkdir()
+    monkeypatch.setattr("prefrl.loop.play.Player.advance", None)  # nothing is played
+    path = (tmp_path / place).with_suffix(".mp4")
+    said = complaint(["watch", finished, "--record", path], capsys)
+    assert said.startswith(f"record: {path} cannot be written (")
+
+
+def test_a_name_that_is_too_long_is_said_in_one_line(capsys):
+    assert complaint(["report", "x" * 300], capsys).startswith("that name is too long (")
+
+
+def test_what_is_no_directory_is_said_in_one_line(finished, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    argv = ["export", finished, "--to", "csv", "--out", tmp_path / "file" / "a.csv"]
+    said = complaint(argv, capsys)
+    assert "file" in said
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.toml").write_bytes((finished / "config.toml").read_bytes())
+    (run / "run.lock").mkdir()
+    said = complaint(["train", "--resume", "--out", run], capsys)
+    assert said.startswith(f"that is a directory, where a file was wanted ({run / 'run.lock'})")
+
+
+def test_clips_take_no_reward_model_of_another_task(finished, tmp_path, capsys):
+    small = ["--steps", "400", "--labels", "20", "--num-envs", "2", "--rollout-steps", "50"]
+    robot = ["Pendulum-v1", *small, "--no-video", "--out", str(tmp_path / "robot")]
+    assert main(["train", *robot]) == 0
+    said = complaint(["clips", finished, "--reward-model", tmp_path / "robot"], capsys)
+    assert said.startswith("reward_model: it reads observations (3,), and those of prefrl/Dot-v0")
 
 
 def test_watch_records_instead(finished, tmp_path, capsys):

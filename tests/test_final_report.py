@@ -17,7 +17,7 @@ from prefrl.feedback import (
     Viewing,
 )
 from prefrl.final_report import write_report
-from prefrl.loop.mistakes import judge
+from prefrl.loop.mistakes import judge, learned_from
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import spaces_of
 from prefrl.loop.storyboard import draw
@@ -88,9 +88,10 @@ def test_verdict_and_returns_are_of_the_same_members(run: RunDir) -> None:
         model = RewardModel.load_if_any(run.path)
         assert model is not None
         labels = list(store.feedback())
-        judged = judge(model, store, labels)
+        learned = learned_from(run.path, store)
+        judged = judge(model, store, labels, learned=learned)
         held_out = next(x for x in judged if x.held_out and len(x.members) < 3)
-        story = tell(store, held_out.label.query, model)
+        story = tell(store, held_out.label.query, model, learned=learned)
         segments = [store.segment(i) for i in held_out.label.segments]
         raw = model.segment_returns(segments)
         apart = (raw[:, 1] - raw[:, 0])[list(held_out.members)].mean().sigmoid()

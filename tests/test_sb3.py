@@ -150,6 +150,13 @@ def test_a_single_environment_is_refused():
         LearnedRewardVecEnv(gymnasium.make("Pendulum-v1"), random_model(dot))
 
 
+@pytest.mark.parametrize("given", ["runs/dot", None])
+def test_what_is_no_reward_model_is_refused(given):
+    dot = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
+    with pytest.raises(prefrl.UserError, match=f"model: got {given!r}, wanted a reward model"):
+        LearnedRewardVecEnv(dot, given)
+
+
 def test_other_spaces_and_changed_observations_are_refused():
     dot = prefrl.make_vec("Pendulum-v1", num_envs=2, seed=0)
     inside = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")])

@@ -51,7 +51,7 @@ def main(args: list[str], *, prog: str) -> None:
     from prefrl.feedback import FeedbackStore
     from prefrl.film import check_drawing
     from prefrl.loop.hardware import set_threads
-    from prefrl.loop.mistakes import certain_mistakes
+    from prefrl.loop.mistakes import certain_mistakes, learned_from
     from prefrl.query_films import named_queries, newest_queries, tell, write_film
 
     set_threads(1)
@@ -60,21 +60,29 @@ def main(args: list[str], *, prog: str) -> None:
         _check_shows_clips(store)
         check_drawing(find_task(store.task))
         model = _model(given)
+        where = given.reward_model or given.run
+        learned = set() if model is None else learned_from(where, store)
+        if model is not None:
+            _check_reads(model, store)
         if given.query:
             queries = named_queries(store, given.query)
         elif given.mistakes:
             assert model is not None, "`_model` refuses that"
-            wrong = certain_mistakes(model, store, store.labels(after=0), count=last)
+            if not model.fitted:
+                raise UserError(f"the reward model in {where} was never fitted to any answer")
+            answers = store.labels(after=0)
+            wrong = certain_mistakes(model, store, answers, count=last, learned=learned)
             queries = [x.label.query for x in wrong]
         else:
             queries = newest_queries(store, last)
         if not queries:
-            print(
-                "no query to show: nothing was answered yet, or no held-out comparison is mistaken"
-            )
+            why = "nothing was answered yet"
+            if given.mistakes:
+                why = "no comparison is mistaken by members that never saw its answer"
+            print(f"no query to show: {why}")
         for query in queries:
             path = given.run / "videos" / "queries" / f"{query.id[:12]}.mp4"
-            print(write_film(tell(store, query, model), path))
+            print(write_film(tell(store, query, model, learned=learned), path))
 
 
 def _check_shows_clips(store: FeedbackStore) -> None:
@@ -83,6 +91,18 @@ def _check_shows_clips(store: FeedbackStore) -> None:
         raise UserError(
             f"{store.directory} is about texts, of which there are no films: "
             f"`prefrl export {store.directory}` writes them out"
+        )
+
+
+def _check_reads(model: RewardModel, store: FeedbackStore) -> None:
+    asked = next(store.queries(), None)
+    if asked is None:
+        return
+    got = store.segment(asked.segments[0]).observations.shape[1:]
+    if tuple(got) != tuple(model.spaces.observation):
+        raise UserError(
+            f"reward_model: it reads observations {tuple(model.spaces.observation)}, and those of "
+            f"{store.task} are {tuple(got)}: wanted a model of this task"
         )
 
 

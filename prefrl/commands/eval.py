@@ -9,6 +9,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from prefrl.commands.parse import parse
+from prefrl.config import refuse_unbounded
 from prefrl.errors import UserError
 
 MAX_ENVS = 16
@@ -30,6 +31,7 @@ class EvalArgs:
     """Always take the likeliest action, instead of drawing one as in training."""
 
     def __post_init__(self) -> None:
+        refuse_unbounded(self)
         if self.episodes < 1:
             raise UserError(f"episodes: got {self.episodes}, wanted 1 or more")
         if self.seed < 0:
@@ -60,6 +62,9 @@ def main(args: list[str], *, prog: str) -> None:
         f"{player.venv.task.id}, policy of step {step:,}, {how} actions, seed {given.seed}"
         + (f", episodes of {steps:,} steps" if steps else "")
     )
+    if result.n == 1:
+        print(f"true return {result.mean:.2f}   of one episode, which says nothing of others")
+        return
     print(
         f"true return {result.mean:.2f}   std {result.std:.2f}   "
         f"95 % interval of the mean {result.low:.2f} to {result.high:.2f} (bootstrap)   "

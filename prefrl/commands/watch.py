@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,10 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from prefrl.commands.parse import parse
+from prefrl.config import refuse_unbounded
 from prefrl.errors import UserError
+
+DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,9 @@ class WatchArgs:
     """Always take the likeliest action, instead of drawing one as in training."""
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise UserError(f"seconds: got {self.seconds}, wanted a number above 0")
+        refuse_unbounded(self)
+        if self.seconds is not None and not 0 < self.seconds <= DAY:
+            raise UserError(f"seconds: got {self.seconds}, wanted more than 0, at most {DAY}")
         if self.seed < 0:
             raise UserError(f"seed: got {self.seed}, wanted 0 or more")
         if self.record is not None and self.record.suffix != ".mp4":

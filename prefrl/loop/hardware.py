@@ -13,6 +13,8 @@ from prefrl.errors import UserError
 
 STEPS_WORTH_COMPILING = 200_000  # at 200 us a minibatch of eight steps, four epochs and more
 
+MOST_THREADS = 4096  # as of the emulators
+
 
 def compiles(config: TrainConfig, *, pixels: bool, device: torch.device) -> bool:
     """Is the policy update worth compiling?
@@ -57,8 +59,8 @@ def choose_device(name: str) -> torch.device:
 
 def set_threads(count: int) -> None:
     """Threads of torch on the CPU; 0: all cores."""
-    if count < 0:
-        raise UserError(f"threads: got {count}, wanted 0 or more")
+    if not 0 <= count <= MOST_THREADS:
+        raise UserError(f"threads: got {count}, wanted 0 to {MOST_THREADS}")
     torch.set_num_threads(count or _cores())
 
 

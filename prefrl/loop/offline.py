@@ -209,6 +209,8 @@ def chosen_labels(
             f"answers: got {answers}, and none of the first so many is one to fit on; there are "
             f"{newest}"
         )
+    if found and not kept:
+        raise UserError(f"without: got {', '.join(without)}, by whom all {len(found)} answers are")
     if not kept:
         raise UserError(
             f"{store.directory} holds no answers to fit on: wanted comparisons, rankings, ratings "

@@ -28,7 +28,7 @@ def test_all_cores_are_those_that_the_process_may_use(threads, monkeypatch):
 
 
 def test_fewer_threads_than_none_are_refused(threads):
-    with pytest.raises(UserError, match="threads: got -1, wanted 0 or more"):
+    with pytest.raises(UserError, match="threads: got -1, wanted 0 to 4096"):
         set_threads(-1)
 
 

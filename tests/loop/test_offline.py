@@ -203,7 +203,7 @@ def test_a_fit_of_something_else_is_left_alone(gathered: Path, tmp_path: Path) -
     ("settings", "said"),
     [
         ({"without": ["anna"]}, "got 'anna', who has answered nothing here; did you mean 'ann'?"),
-        ({"without": ["ann"]}, "holds no answers to fit on"),
+        ({"without": ["ann"]}, "without: got ann, by whom all 140 answers are"),
         ({"updates": 0}, "updates: got 0"),
         ({"seed": -1}, "seed: got -1"),
         ({"device": "abacus"}, "device: got 'abacus'"),
@@ -231,3 +231,24 @@ def test_segments_of_another_shape_are_refused(tmp_path: Path) -> None:
     run = answered(tmp_path / "run", sizes=[2], segments=dots(2, size=9))
     with pytest.raises(UserError, match=r"shape \(9,\), wanted \(4,\), as prefrl/Dot-v0 gives"):
         fit(run)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"updates": 1.5}, "updates: got 1.5, wanted int"),
+        ({"updates": "10"}, "updates: got '10', wanted int"),
+        ({"answers": 10.5}, "answers: got 10.5, wanted int"),
+        ({"seed": 1.5}, "seed: got 1.5, wanted int"),
+        ({"seed": 10**20}, "seed: got 1000"),
+        ({"threads": 1.5}, "threads: got 1.5, wanted int"),
+        ({"without": "ann"}, "without: got 'ann', wanted a list"),
+        ({"model": 3}, "model: got 3, wanted a dictionary"),
+    ],
+)
+def test_settings_of_other_types_are_refused_and_nothing_is_created(
+    settings: dict[str, object], said: str, gathered: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        prefrl.fit(gathered, out=tmp_path / "out", **{"threads": 1, **settings})  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

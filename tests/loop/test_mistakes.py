@@ -101,6 +101,8 @@ def test_a_fit_has_learned_from_the_answers_it_was_given(store: FeedbackStore) -
     assert learned_from(run, store) == set(range(1, 13))  # no checkpoint says otherwise
     answered(run.with_name("other"), sizes=[2], segments=dots(2))
     assert learned_from(run.with_name("other"), store) == set()
+    with FeedbackStore.open(run.with_name("other")) as other:
+        assert learned_from(run.with_name("five"), other) == set()
 
 
 @pytest.mark.parametrize(

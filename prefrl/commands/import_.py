@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from prefrl.commands.parse import parse
+from prefrl.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,15 @@ def main(args: list[str], *, prog: str) -> None:
     from prefrl.feedback.entries import read_entries
     from prefrl.feedback.files import read_table
     from prefrl.feedback.intake import take_in
+    from prefrl.feedback.unpacking import is_pack, read_note
 
     with FeedbackStore.open(given.run) as store:
         entries = read_entries(read_table(given.file), file=given.file)
+        if is_pack(given.run) and (whose := read_note(given.run).rater):
+            others = sorted({entry.rater for entry in entries} - {whose})
+            if others:
+                raise UserError(
+                    f"{given.file}: got answers by {others[0]!r}, but {given.run} is a pack for "
+                    f"{whose!r}: its run would refuse them, and all others with them"
+                )
         print(take_in(store, entries, file=given.file).text)

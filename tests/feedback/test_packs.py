@@ -318,6 +318,22 @@ def test_inside_an_unpacked_pack_the_answers_go_beside_it(
     assert packed.with_name("ann-answers.zip").exists()
 
 
+def test_a_pack_takes_no_answers_of_somebody_else(
+    packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = unpack(packed)
+    answered(directory, 2)
+    rows, theirs = tmp_path / "ann.csv", tmp_path / "bob.csv"
+    assert main(["export", str(directory), "--to", "csv", "--out", str(rows)]) == 0
+    assert main(["import", str(directory), str(rows)]) == 0  # known already
+    theirs.write_text(rows.read_text().replace(",ann,", ",bob,"))
+    assert theirs.read_text() != rows.read_text()
+    assert main(["import", str(directory), str(theirs)]) == 2
+    assert f"got answers by 'bob', but {directory} is a pack for 'ann'" in capsys.readouterr().err
+    with FeedbackStore.open(directory) as store:
+        assert {x.rater for x in store.feedback()} == {"ann"}
+
+
 def test_an_existing_file_or_folder_is_left_alone(packed: Path) -> None:
     directory = packed.parent / "ann"
     directory.mkdir()

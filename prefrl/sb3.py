@@ -56,7 +56,7 @@ class LearnedRewardVecEnv(VecEnvWrapper):
                 f"env: got {type(env).__name__}, wanted several environments: one of "
                 "prefrl.make_vec, gymnasium.make_vec, or stable-baselines3's DummyVecEnv"
             )
-        if not isinstance(model, RewardModel):
+        if not hasattr(model, "spaces"):
             raise UserError(
                 f"model: got {model!r}, wanted a reward model: `prefrl.RewardModel.load(RUN)`"
             )

@@ -37,6 +37,7 @@ from prefrl.rewards import Spaces, check_stride
 log = logging.getLogger(__name__)
 
 OF_PIXELS = ("policy.precision", "model.network", "model.dropout")
+OF_STATES = ("model.far_inputs",)
 MAY_CHANGE = ("threads", "video")
 """With these a run may go on otherwise than it began."""
 
@@ -290,10 +291,10 @@ def _unread(config: TrainConfig, *, pixels: bool) -> Iterator[tuple[str, str]]:
     """Settings, or tables of them, that nothing reads, each with why."""
     if config.reward == "true":
         yield from ((name, "reward true") for name in ("model", "queries"))
-    if pixels:
-        yield "model.far_inputs", "pixels"
-    else:
-        yield from ((name, "states") for name in OF_PIXELS)
+    kind, idle = ("pixels", OF_STATES) if pixels else ("states", OF_PIXELS)
+    for name in idle:
+        if config.reward_model is None or not name.startswith("model."):  # else they are the file's
+            yield name, kind
     if config.queries.strategy == "uniform":
         yield from ((f"queries.{name}", "strategy uniform") for name in ("spread", "uniform_share"))
     if config.rater != "human":

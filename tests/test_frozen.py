@@ -19,8 +19,10 @@ from prefrl.feedback import FeedbackStore, Provenance, Segment
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.rundir import RunDir
 from prefrl.loop.state import spaces_of
+from prefrl.recipes import recipe_for
 from prefrl.rewards import RewardConfig, RewardModel, find_model
 from prefrl.rewards.saved import ABOUT, WEIGHTS, sha256
+from prefrl.run import _unread
 from tests.loop.answered import DOT, answered
 
 PENDULUM = "Pendulum-v1"
@@ -220,3 +222,17 @@ def test_the_actions_are_those_of_the_source_and_the_length_of_episodes_the_reci
     (run / "step-1").rename(run / "checkpoints" / "step-1")
     settled = frozen_defaults(recipe, run, out=None).env
     assert {name: getattr(settled, name) for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [("ALE/Pong-v5", "far_inputs", "cut"), ("Pendulum-v1", "network", "small")],
+)
+def test_what_a_model_has_written_down_is_not_called_idle(task: str, name: str, value: str) -> None:
+    """Older files of pixels say "cut", which only states read."""
+    config = recipe_for(task)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **{name: value}))
+    pixels = task.startswith("ALE/")
+    assert f"model.{name}" in dict(_unread(config, pixels=pixels))
+    frozen = dataclasses.replace(config, reward_model="model")
+    assert not any(x.startswith("model.") for x in dict(_unread(frozen, pixels=pixels)))

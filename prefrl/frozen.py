@@ -31,6 +31,8 @@ def frozen_defaults(
     """
     if model in (None, "none"):
         return config
+    if not str(model):
+        raise UserError("reward_model: got '', wanted the directory of a run or of a fit")
     path = Path(str(model))
     begun = _begun(out, path)
     if begun is not None:
@@ -55,6 +57,14 @@ def frozen_defaults(
         env=env,
         model=dataclasses.replace(config.model, **settings),
     )
+
+
+def named_as_begun(config: TrainConfig, out: Path) -> TrainConfig:
+    """`config`, its reward model's directory written as the run in `out` has it: `./a` is `a`."""
+    if config.reward_model is None:
+        return config
+    begun = _begun(out, Path(config.reward_model))
+    return config if begun is None else dataclasses.replace(config, reward_model=begun.reward_model)
 
 
 def frozen_model(
@@ -90,7 +100,8 @@ def _begun(out: Path | None, model: Path) -> TrainConfig | None:
     if out is None or not RunDir(path=out).config.is_file():
         return None
     config = read_toml(RunDir(path=out).config)
-    same = config.reward_model is not None and Path(config.reward_model) == model
+    named = config.reward_model
+    same = named is not None and Path(named).resolve() == model.resolve()
     return config if same else None
 
 

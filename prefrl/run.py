@@ -24,7 +24,7 @@ from prefrl.errors import UserError, program, refuse_idle
 from prefrl.feedback import FeedbackStore, LabelSchedule, Oracle, make_oracle
 from prefrl.film import PLAY_SEED, check_drawing, open_player, record
 from prefrl.final_report import write_report
-from prefrl.frozen import frozen_defaults, frozen_model
+from prefrl.frozen import frozen_defaults, frozen_model, named_as_begun
 from prefrl.loop.hardware import choose_device, set_threads
 from prefrl.loop.metrics import read_metrics
 from prefrl.loop.report import write_learning_curves
@@ -75,6 +75,7 @@ def run(config: TrainConfig, *, out: Path) -> RunDir:
     begun = RunDir(path=out).config.is_file()
     if begun:
         # another run's is refused before its models are looked at
+        config = named_as_begun(config, out)
         RunDir.prepare(out, config, may_change=MAY_CHANGE)
     else:
         _check_points(config)

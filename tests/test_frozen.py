@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from tests.loop.answered import DOT, answered
 
 PENDULUM = "Pendulum-v1"
 SHORT = {"steps": 1_920, "threads": 1, "video": False, "checkpoint_every": 640}
+OPTIONS = ["--steps", "1920", "--threads", "1", "--no-video", "--checkpoint-every", "640"]
 
 
 def walks(count: int) -> list[Segment]:
@@ -88,6 +90,9 @@ def test_it_goes_on_after_its_source_is_gone_and_refuses_another(
     shutil.copytree(fitted, source)
     prefrl.train(DOT, reward_model=source, out=out, **SHORT)
     assert main(["train", "--resume", "--out", out]) == 0
+    again = Path(os.path.relpath(source))  # the same directory, by another path
+    prefrl.train(DOT, reward_model=again, out=out, **SHORT)
+    assert main(["train", DOT, "--reward-model", str(again), "--out", out, *OPTIONS]) == 0
     shutil.rmtree(source)
     assert main(["train", "--resume", "--out", out]) == 0
     about = next(iter(sorted(Path(out).glob("checkpoints/*/reward_model.json"))))
@@ -123,6 +128,7 @@ def test_a_run_on_an_older_model_goes_on_from_its_own_copy(fitted: Path, tmp_pat
 @pytest.mark.parametrize(
     ("task", "settings", "said"),
     [
+        (DOT, {"reward_model": ""}, "reward_model: got '', wanted the directory of a run"),
         (PENDULUM, {}, "is of 'prefrl/Dot-v0', not 'Pendulum-v1'"),
         (DOT, {"labels": 5}, "labels: got 5, with a frozen reward_model; wanted 0"),
         (DOT, {"reward": "true"}, "reward: got 'true', with a frozen reward_model"),
@@ -133,8 +139,9 @@ def test_a_run_on_an_older_model_goes_on_from_its_own_copy(fitted: Path, tmp_pat
 def test_what_does_not_fit_is_refused_by_name_and_nothing_is_created(
     task: str, settings: dict[str, object], said: str, fitted: Path, tmp_path: Path
 ) -> None:
+    given = {"reward_model": fitted, **SHORT, **settings}
     with pytest.raises(UserError) as caught:
-        prefrl.train(task, reward_model=fitted, out=tmp_path / "run", **SHORT, **settings)
+        prefrl.train(task, out=tmp_path / "run", **given)
     assert said in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

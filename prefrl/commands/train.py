@@ -65,7 +65,7 @@ def _defaults(args: TrainArgs) -> TrainArgs:
         raise UserError("no task: wanted `prefrl train TASK`; `prefrl tasks` lists them all")
     recipe = recipe_for(args.task)
     changes = _read_changes(args.config, task=recipe.task)
-    model = args.reward_model or changes.get("reward_model")
+    model = changes.get("reward_model") if args.reward_model is None else args.reward_model
     recipe = frozen_defaults(recipe, model, out=args.out)
     return _as_args(_laid_over(recipe, changes, args.config))
 

@@ -117,7 +117,19 @@ def _read_csv(path: Path) -> Iterator[Numbered]:
         except (ValueError, csv.Error) as error:
             if isinstance(error, UserError):
                 raise
+            if isinstance(error, UnicodeDecodeError):  # text is decoded ahead of the rows
+                line = _line_not_utf8(path)
             raise at(path, line, _words(error)) from error
+
+
+def _line_not_utf8(path: Path) -> int:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _csv_row(names: list[str], cells: list[str]) -> Row:

@@ -210,7 +210,15 @@ class RewardModel:
         return (normalised if members is None else normalised[list(members)]).mean(0)
 
     def score(self, segments: Sequence[Segment], *, members: Sequence[int] | None = None) -> Tensor:
-        """Learned reward of segments of one length, by all members or by some: [B, T]."""
+        """Learned reward of segments of one length, by all members or by some: [B, T].
+
+        Raises:
+            UserError: no segments, or of several lengths.
+        """
+        lengths = sorted({len(segment.actions) for segment in segments})
+        if len(lengths) != 1:
+            got = f"of {', '.join(map(str, lengths))} steps" if lengths else "none"
+            raise UserError(f"segments: got {got}, wanted some of one length")
         return self.score_steps(*self._tensors(segments), members=members)
 
     def segment_returns(self, segments: Sequence[Segment], *, stride: int = 1) -> Tensor:

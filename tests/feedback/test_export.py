@@ -264,6 +264,7 @@ BROKEN = {
     "torn.jsonl": (b'{"rater": "an', "Unterminated string"),
     "latin.jsonl": (b'{"rater": "\xe4nn"}', "not UTF-8"),
     "long.jsonl": (b'{"rater": "' + b"a" * 2**20 + b'"}', "longer than"),
+    "latin.csv": (b"rater,choice\nann,first\n\xe4nn,first\nbob,tie\n", ":3: not UTF-8"),
     "empty.jsonl": (b"\n", "has no rows"),
     "empty.csv": (b"", "has no rows"),
     "header.csv": (b"rater;choice\nann;first\n", "unknown column 'rater;choice'"),

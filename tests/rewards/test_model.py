@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from prefrl.errors import UserError
+from prefrl.feedback import Segment
 from prefrl.rewards import RewardConfig, RewardModel, Spaces
 from prefrl.rewards.model import CHUNK
 from prefrl.rewards.saved import ABOUT, WEIGHTS, sha256
@@ -326,17 +327,22 @@ def test_a_directory_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
         RewardModel.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("segments", "got"), [([], "none"), ([states(1.0), states(1.0, 2.0)], "of 1, 2 steps")]
+)
+def test_segments_that_cannot_be_scored_together_are_named(
+    segments: list[Segment], got: str
+) -> None:
+    with pytest.raises(UserError, match=f"segments: got {got}, wanted some of one length"):
+        model().score(segments)
+
+
 @pytest.mark.parametrize("setting", ["members", "lr", "batch", "keep", "scale"])
 def test_impossible_settings_are_refused_by_the_name_they_were_given(setting: str) -> None:
     with pytest.raises(UserError, match=rf"^model\.{setting}: got 0, wanted more than 0"):
         RewardConfig(**{setting: 0})  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"^model\.error: got 1\.0, wanted 0 to below 1"):
         RewardConfig(error=1.0)
-
-
-def test_scoring_needs_segments_of_one_length() -> None:
-    with pytest.raises(ValueError, match="same shape"):
-        model().score([states(1.0), segment(np.zeros((2, 1), np.float32))])
 
 
 @pytest.mark.parametrize("network", ["christiano2017", "small"])

@@ -28,6 +28,7 @@ from .hidden import Advance, HiddenScoreVectorEnv, chosen
 from .log import StepLog
 from .masks import NATIVE_HEIGHT, NATIVE_WIDTH, blank, blank_colour, resized
 from .task import Game, Task, TaskError, read_options
+from .threads import one_to_a_core
 
 STACK, SIDE = 4, 84
 ACTION_SETS = ("minimal", "full", "reduced")
@@ -61,9 +62,10 @@ class AtariVec(HiddenScoreVectorEnv):
 
     def __init__(self, task: Task, *, num_envs: int, seed: int, options: AtariOptions) -> None:
         game = _game(task)
-        self._ale = _emulator(
-            game.rom, num_envs, options, num_threads=options.threads, stack_num=STACK
-        )
+        with one_to_a_core():
+            self._ale = _emulator(
+                game.rom, num_envs, options, num_threads=options.threads, stack_num=STACK
+            )
         names, self._action_table = _action_table(game, options.actions)
         self.action_names = names
         self._mask = [resized(area, height=SIDE, width=SIDE) for area in game.score]

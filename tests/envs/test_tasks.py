@@ -1,5 +1,6 @@
 """Every task keeps the promises of `HiddenScoreVectorEnv`."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -312,7 +313,12 @@ def test_scrambling_the_true_reward_changes_nothing_that_the_agent_sees(task, mo
 
 def threads():
     """Of this process."""
-    return len(list(Path("/proc/self/task").iterdir()))
+    return len(thread_ids())
+
+
+def thread_ids():
+    """What Linux calls them."""
+    return {int(path.name) for path in Path("/proc/self/task").iterdir()}
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by Linux")
@@ -321,6 +327,36 @@ def test_a_game_has_the_threads_it_was_given():
     before = threads()
     venv = make_vec("ALE/Pong-v5", num_envs=4, seed=0, threads=1)
     assert threads() == before + 1
+    venv.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are found by Linux")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="the emulator has no more threads than cores")
+def test_a_games_threads_share_the_cores_and_take_turns(monkeypatch):
+    pinned, turns = {}, {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda t, to: pinned.__setitem__(t, to))
+    monkeypatch.setattr(os, "sched_setscheduler", lambda t, how, _: turns.__setitem__(t, how))
+    make_vec("ALE/Pong-v5", num_envs=2, seed=0, threads=1).close()
+    assert not pinned  # for they are fewer than the cores
+    before = thread_ids()
+    venv = make_vec("ALE/Pong-v5", num_envs=4, seed=0, threads=2)
+    begun = sorted(thread_ids() - before)
+    assert pinned == {begun[0]: {3}, begun[1]: {5}}
+    assert turns == dict.fromkeys(begun, os.SCHED_BATCH)
+    venv.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are found by Linux")
+def test_threads_stay_where_they_are_where_nothing_else_is_allowed(monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_setaffinity", refused)
+    venv = make_vec("ALE/Pong-v5", num_envs=2, seed=0, threads=2)
+    venv.reset_at(0)
+    venv.step(np.zeros(2, np.int64))
     venv.close()
 
 

@@ -57,7 +57,7 @@ class QueryConfig:
     """Steps between sessions of queries; each is followed by fitting."""
     restart: bool = False
     """Until the first fit, begin every segment at a reset: where a random policy soon falls, the
-    moments before are rare, and tell most."""
+    moments before are rare, and tell most. What differs only later they do not tell."""
     segments: int = 2
     """Segments of each query: 2 are compared, 3 to 6 put in order, and 1, by people alone, is rated
     from 1 to 9."""

@@ -15,8 +15,9 @@ def one_to_a_core() -> Iterator[None]:
     """Threads that begin inside stay on one core each, where they are enough for all cores.
 
     A thread that wakes others one by one is set aside for the first of them that lands on its core,
-    and the second sleeps on: two threads of emulators then took as long as one, after whatever had
-    kept the caller busy in between. A batch thread (Linux, sched(7)) waits until its core is free.
+    and the second sleeps on: two threads of emulators take as long as one, where the caller has
+    been busy in between (docs/log.md, 2026-11-30). A batch thread (Linux, sched(7)) waits until
+    its core is free.
     Fewer threads than cores are left alone, and so are all where this is not Linux or not allowed.
     """
     before = _threads()

@@ -21,7 +21,7 @@ HORIZON = {"Hopper-v5": 300, "Walker2d-v5": 300}
 """Steps, as in the "short" tasks of the code published with the paper. In a thousand the fallen,
 who cannot stand up, are most of what there is to learn from."""
 RESTART = {"Hopper-v5": False}
-"""Of first segments that all begin at a reset a model hears nothing of height, which falls later
+"""Of first segments that all begin at a reset a model hears little of height, which falls later
 than they end: it may even want Hopper to lie (docs/log.md, 2026-11-30)."""
 
 FAR_INPUTS: dict[str, Literal["compressed", "cut"]] = {"Hopper-v5": "cut"}
